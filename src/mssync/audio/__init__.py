@@ -1,0 +1,1 @@
+"""Audio features on the clock of the video."""

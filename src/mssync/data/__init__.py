@@ -1,0 +1,1 @@
+"""The dataset in memory: clips, windows, sequences, splits, augmentation."""

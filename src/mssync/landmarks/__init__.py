@@ -1,0 +1,1 @@
+"""Faces and their 68 points: detectors behind one protocol, pure geometry and tracks."""

@@ -1,0 +1,1 @@
+"""What is measured, with its intervals. Pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""Networks. No I/O, no losses."""

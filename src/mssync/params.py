@@ -1,0 +1,306 @@
+"""Schema of `params.yaml`: types, bounds, units. No default values: DVC sees only the file.
+
+One section per stage, of the stage's name; `run` and `paths` are shared.
+Lengths end in their unit: `_s`, `_hz`, `_frames`, `_px`; ratios lie in [0, 1].
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mssync.errors import ParamsError
+
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Frozen, unknown keys refused, numbers never read from strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Run(Section):
+    """How every stage runs; never changes a result beyond rounding, but for `seed`."""
+
+    seed: int = Field(ge=0, description="Seed of every random draw.")
+    device: Literal["auto", "cpu", "cuda"] = Field(description="`auto`: CUDA where there is one.")
+    threads: Count = Field(description="Threads of torch, fixed because they change rounding.")
+    workers: Count = Field(description="Worker processes or connections of the data stages.")
+
+
+class Paths(Section):
+    """Where things outside the stages' own inputs and outputs live."""
+
+    tracking_uri: str = Field(
+        min_length=1, description="MLflow store; $MLFLOW_TRACKING_URI wins where it is set."
+    )
+    experiment: str = Field(min_length=1, description="MLflow experiment the runs go to.")
+
+
+class DownloadVideos(Section):
+    """Fetching the listed sources into the media store and cutting them."""
+
+    attempts: Count = Field(description="Tries per source; only passing failures are tried again.")
+    backoff_s: Positive = Field(description="Wait before the second try; doubles with each.")
+    timeout_s: Positive = Field(description="Longest silence of a server.")
+    max_bytes: Count = Field(description="Largest source that is fetched.")
+    max_duration_s: Positive = Field(description="Longest clip that is kept.")
+    min_success_ratio: Ratio = Field(description="Below this share of usable sources: stage fails.")
+
+
+class ExtractLandmarks(Section):
+    """Finding the face and following its 68 landmarks."""
+
+    backend: Literal["mediapipe", "face-alignment"] = Field(description="Landmark detector.")
+    detection_confidence: Ratio = Field(description="Least score at which a face is taken up.")
+    tracking_confidence: Ratio = Field(description="Least score at which a face is followed.")
+    max_source_fps_hz: Positive = Field(
+        description="Above this rate faces are found only on the frames nearest to the 25 Hz ticks."
+    )
+    clips_per_part: Count = Field(description="Rows of one parquet part.")
+    min_success_ratio: Ratio = Field(description="Below this share of tracked clips: stage fails.")
+
+
+class ExtractAudio(Section):
+    """Log mel energies and MFCC, four rows a frame (ms-sync.md, section 1)."""
+
+    pre_emphasis: Ratio = Field(description="Coefficient of x[n] - a x[n - 1].")
+    mel_bands: Count = Field(description="Mel bands between 0 and 8 kHz.")
+    mfcc: Count = Field(description="Cepstral coefficients, the first replaced by log energy.")
+    clips_per_part: Count = Field(description="Rows of one parquet part.")
+    min_success_ratio: Ratio = Field(description="Below this share of clips with sound: fails.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mfcc > self.mel_bands:
+            raise ValueError(f"mfcc ({self.mfcc}) cannot exceed mel_bands ({self.mel_bands})")
+        return self
+
+
+class BuildDataset(Section):
+    """Joining, filtering, normalising and splitting. Every threshold that only decides is here."""
+
+    min_frames: int = Field(ge=20, description="Shortest clip kept, at 25 Hz.")
+    min_tracked_ratio: Ratio = Field(description="Least share of frames in which a face was found.")
+    max_gap_frames: int = Field(ge=0, description="Longest run of interpolated frames.")
+    min_confidence: Ratio = Field(description="Least mean confidence of the face track.")
+    min_interocular_px: float = Field(ge=0, description="Smallest face, outer eye corners apart.")
+    max_faces_ratio: Ratio = Field(description="Largest share of frames that show a second face.")
+    max_length_mismatch_s: float = Field(ge=0, description="Most audio and video may differ by.")
+    min_loudness_db: float = Field(le=0, description="Least RMS level, relative to full scale.")
+    smoothing_frames: int = Field(ge=1, description="Odd width of the centred mean over time.")
+    crop_scale: float = Field(gt=1, description="Side of the crop over the track's extent.")
+    val_ratio: Ratio = Field(description="Share of speakers for validation.")
+    test_ratio: Ratio = Field(description="Share of speakers for the final test.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.smoothing_frames % 2 == 0:
+            raise ValueError(f"smoothing_frames must be odd, found {self.smoothing_frames}")
+        if self.val_ratio + self.test_ratio >= 1:
+            raise ValueError("val_ratio + test_ratio must leave speakers to train on")
+        return self
+
+
+Stages4 = Annotated[list[Count], Field(min_length=4, max_length=4)]
+
+
+class TrainSyncers(Section):
+    """The guide pyramid and the evaluator pyramid (ms-sync.md, section 3)."""
+
+    kernel: int = Field(ge=1, description="Odd width of the pyramid's box mean, in samples.")
+    motion_stem: Count = Field(description="Width of the motion tower's stem.")
+    motion_widths: Stages4 = Field(description="Widths of the motion tower's four stages.")
+    audio_stem: Count = Field(description="Width of the audio tower's stem.")
+    audio_widths: Stages4 = Field(description="Widths of the audio tower's four stages.")
+    blocks: Stages4 = Field(description="Blocks in each of the four stages.")
+    embedding: Count = Field(description="Width of both embeddings.")
+    standardise: bool = Field(description="Standardise inputs by the training set's statistics.")
+    cross_clip_group: int = Field(ge=4, description="Windows of a group pooled over clips.")
+    same_clip_group: int = Field(ge=4, description="Windows of a group from one clip.")
+    groups_per_step: Count = Field(description="Groups in one optimisation step.")
+    pairs: list[Literal["cross_clip", "same_clip"]] = Field(
+        min_length=4, max_length=4, description="Kind of group per level 0..3."
+    )
+    valid_only: bool = Field(description="Leave out windows that touch padding.")
+    temperature: Positive = Field(description="Temperature of the cosines at the start; 1: none.")
+    learn_temperature: bool = Field(description="Train the temperature.")
+    margin: float = Field(ge=0, description="Margin on the diagonal at the start.")
+    margin_growth: float = Field(ge=1, description="Factor on the margin every 1000 steps.")
+    max_margin: float = Field(ge=0, description="Largest margin.")
+    guide_steps: list[int] = Field(
+        min_length=4, max_length=4, description="Steps per level 0..3; 0 leaves a level out."
+    )
+    evaluator_steps: list[int] = Field(
+        min_length=4, max_length=4, description="Steps per level 0..3, both point sets."
+    )
+    evaluator_margin: Positive = Field(description="Margin of SyncNet's contrastive loss.")
+    learning_rate: Positive = Field(description="Of Adam.")
+    weight_decay: float = Field(ge=0, description="Of Adam.")
+    augment: bool = Field(description="Scale, shift, flip and audio gain (ms-sync.md, section 6).")
+    log_every_steps: Count = Field(description="Steps between two reports.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, found {self.kernel}: an even one shifts time")
+        if any(steps < 0 for steps in [*self.guide_steps, *self.evaluator_steps]):
+            raise ValueError("guide_steps and evaluator_steps cannot be negative")
+        if self.guide_steps[0] == 0 or self.evaluator_steps[0] == 0:
+            raise ValueError("level 0 (the lips) cannot be left out: give it steps")
+        return self
+
+
+class GeneratorSize(Section):
+    """Widths and depths of the autoregressive generator (ms-sync.md, section 4)."""
+
+    coordinate_hidden: Annotated[list[Count], Field(min_length=2, max_length=2)] = Field(
+        description="Hidden widths of the coordinate encoder."
+    )
+    width: Count = Field(description="Width of coordinate and audio embeddings.")
+    temporal: Count = Field(description="Width of the temporal module's output.")
+    layers: Count = Field(description="Layers of the causal Transformer.")
+    heads: Count = Field(description="Attention heads; divides `width`.")
+    feedforward: Count = Field(description="Width of the Transformer's feed-forward part.")
+    history_frames: Count = Field(description="Embeddings that the Transformer sees.")
+    audio_widths: Stages4 = Field(description="Widths of the audio pyramid down to 25 Hz.")
+    branch_width: Count = Field(description="Width inside each of the five branches.")
+    branch_blocks: Count = Field(description="Residual blocks of each branch head.")
+    branch_expansion: Count = Field(description="Expansion inside those blocks.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
+        return self
+
+
+class CriticSize(Section):
+    """Widths of the shared embedding and both critics (ms-sync.md, section 5)."""
+
+    embedding_hidden: Annotated[list[Count], Field(min_length=2, max_length=2)] = Field(
+        description="Hidden widths of the shared embedding."
+    )
+    embedding: Count = Field(description="Width of the shared embedding.")
+    frame_hidden: Count = Field(description="Last hidden width of the frame critic.")
+    state: Count = Field(description="Width of the sequence critic's LSTM state.")
+    projection: Count = Field(description="Hidden width of its projection head.")
+    window_frames: list[Count] = Field(min_length=1, description="Sliding windows it judges.")
+
+
+class LossWeights(Section):
+    """Weights of the generator's loss terms; 0 switches a term off."""
+
+    adversarial_frame: float = Field(ge=0)
+    adversarial_sequence: float = Field(ge=0)
+    sync: float = Field(ge=0)
+    position: float = Field(ge=0)
+    reconstruction: float = Field(ge=0)
+    velocity: float = Field(ge=0)
+    rigidity: float = Field(ge=0)
+
+
+class TrainGenerator(Section):
+    """The landmark generator and its two critics (ms-sync.md, sections 4 and 5)."""
+
+    generator: GeneratorSize
+    critics: CriticSize
+    weights: LossWeights
+    observed_frames: Count = Field(description="Teacher-forced frames at the start.")
+    predicted_frames: Count = Field(description="Free-running frames.")
+    context_frames: int = Field(
+        ge=0, description="Real frames appended on each side for the sync loss of levels 2-3."
+    )
+    standardise: bool = Field(description="Standardise inputs by the training set's statistics.")
+    steps: Count = Field(description="Optimisation steps.")
+    batch: Count = Field(description="Sequences in a step.")
+    generator_learning_rate: Positive = Field(description="Of Adam, betas (0, 0.999).")
+    critic_learning_rate: Positive = Field(description="Of Adam, betas (0, 0.999).")
+    max_grad_norm: float = Field(ge=0, description="Clip of the generator's gradient; 0: none.")
+    augment: bool = Field(description="Scale, shift, flip and audio gain (ms-sync.md, section 6).")
+    log_every_steps: Count = Field(description="Steps between two reports.")
+    checkpoint_every_steps: Count = Field(description="Steps between two resumable checkpoints.")
+
+
+class Evaluate(Section):
+    """Scores, plots and the gallery (ms-sync.md, section 7)."""
+
+    frames: int = Field(ge=40, description="Length of the generated sequences.")
+    max_sequences: Count = Field(description="Most sequences scored; evenly taken over clips.")
+    gallery_clips: Count = Field(description="Sequences shown in the gallery.")
+    bootstrap: int = Field(ge=100, description="Resamples of an interval.")
+    frechet_axes: Count = Field(description="Principal axes of the small-sample Frechet distance.")
+
+
+class Promote(Section):
+    """When a challenger replaces the champion."""
+
+    metric: str = Field(min_length=1, description="Key of metrics.json that decides.")
+    higher_is_better: bool = Field(description="Direction of the metric.")
+    min_improvement: float = Field(ge=0, description="Least gain over the champion.")
+    min_sequences: Count = Field(description="Fewest scored sequences that may decide anything.")
+    model_name: str = Field(min_length=1, description="Name in the model registry.")
+
+
+class Params(Section):
+    """The whole file."""
+
+    run: Run
+    paths: Paths
+    download_videos: DownloadVideos
+    extract_landmarks: ExtractLandmarks
+    extract_audio: ExtractAudio
+    build_dataset: BuildDataset
+    train_syncers: TrainSyncers
+    train_generator: TrainGenerator
+    evaluate: Evaluate
+    promote: Promote
+
+
+def load(path: Path) -> Params:
+    """Read and validate a parameter file.
+
+    Raises:
+        ParamsError: If the file is missing, is not YAML or does not fit the schema. The message
+            names every wrong field, the value found and the bound.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ParamsError(
+            f"{path} does not exist. Run from the project's folder, or name the file: --params FILE"
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParamsError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path} must hold sections, found {type(content).__name__}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError(f"{path} does not fit the schema:\n{_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"])
+        found = "" if item["type"] == "missing" else f", found {_short(item['input'])}"
+        lines.append(f"  {field}: {item['msg']}{found}")
+    return "\n".join(lines)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def digest(params: BaseModel) -> str:
+    """SHA-256 of the values, independent of the file's layout and comments."""
+    text = json.dumps(params.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Pictures, videos and pages for people to look at."""

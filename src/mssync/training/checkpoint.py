@@ -1,0 +1,67 @@
+"""Checkpoints: a folder with `weights.safetensors` and `checkpoint.json`, written atomically.
+
+The JSON holds what is needed to build the module again and to know where it came from. No pickle.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mssync.errors import InputError
+
+WEIGHTS = "weights.safetensors"
+METADATA = "checkpoint.json"
+
+
+def save(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint; a reader sees the old one or the new one, never a part.
+
+    Args:
+        folder: Created, or replaced.
+        tensors: Everything that is a tensor, by name.
+        metadata: Everything else; must survive JSON.
+    """
+    temporary = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())},
+        temporary / WEIGHTS,
+    )
+    (temporary / METADATA).write_text(json.dumps(dict(metadata), indent=2, sort_keys=True) + "\n")
+    if folder.exists():
+        previous = folder.with_name(f".{folder.name}.previous")
+        shutil.rmtree(previous, ignore_errors=True)
+        os.rename(folder, previous)
+        os.rename(temporary, folder)
+        shutil.rmtree(previous)
+    else:
+        os.rename(temporary, folder)
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint: its tensors and its metadata.
+
+    Raises:
+        InputError: If the folder holds no whole checkpoint.
+    """
+    try:
+        metadata: dict[str, Any] = json.loads((folder / METADATA).read_text())
+        return load_file(folder / WEIGHTS), metadata
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"{folder} holds no readable checkpoint ({WEIGHTS} and {METADATA}): {error}"
+        ) from error
+
+
+def sha256(folder: Path) -> str:
+    """Digest of a checkpoint's weights: the name under which a model is known."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
