@@ -4,6 +4,12 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 def set_up(level: str | None = None) -> None:
@@ -21,7 +27,28 @@ def set_up(level: str | None = None) -> None:
     )
     for noisy in ("alembic", "mlflow", "httpx", "httpcore", "numba", "absl", "matplotlib", "git"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # TensorFlow Lite and glog, inside MediaPipe, write to standard error by themselves.
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # MediaPipe runs on a newer protobuf than it was built with.
     warnings.filterwarnings("ignore", message=".*GetPrototype.*")
+
+
+def progress(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
+    """Pass items on, with a bar on a terminal and about ten plain lines elsewhere.
+
+    Args:
+        items: What to iterate over.
+        total: How many there are.
+        what: What they are, plural, for the reader.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(
+            items, total=total, description=what, console=Console(stderr=True), transient=True
+        )
+        return
+    every = max(1, total // 10)
+    for done, item in enumerate(items, start=1):
+        yield item
+        if done % every == 0:
+            logger.info("%s: %d of %d", what, done, total)

@@ -92,6 +92,9 @@ class BuildDataset(Section):
     min_confidence: Ratio = Field(description="Least mean confidence of the face track.")
     min_interocular_px: float = Field(ge=0, description="Smallest face, outer eye corners apart.")
     max_faces_ratio: Ratio = Field(description="Largest share of frames that show a second face.")
+    max_jump: Positive = Field(
+        description="Largest move of the face between frames, in inter-ocular distances: a cut."
+    )
     max_length_mismatch_s: float = Field(ge=0, description="Most audio and video may differ by.")
     min_loudness_db: float = Field(le=0, description="Least RMS level, relative to full scale.")
     smoothing_frames: int = Field(ge=1, description="Odd width of the centred mean over time.")

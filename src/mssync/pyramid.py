@@ -48,7 +48,8 @@ def array_at_level(
     stream_TC: NDArray[np.float32], level: int, *, kernel: int = 7
 ) -> NDArray[np.float32]:
     """`at_level` for one NumPy stream: (T, ...) -> (ceil(T / 2^level), ...)."""
-    flat_BTC = torch.from_numpy(np.ascontiguousarray(stream_TC.reshape(1, len(stream_TC), -1)))
+    # A copy: arrays read from parquet are read-only, which torch warns about.
+    flat_BTC = torch.from_numpy(np.array(stream_TC.reshape(1, len(stream_TC), -1)))
     result: NDArray[np.float32] = at_level(flat_BTC, level, kernel=kernel)[0].numpy()
     return result.reshape(len(result), *stream_TC.shape[1:])
 

@@ -1,7 +1,18 @@
 """Where runs are tracked: a protocol, nothing, or MLflow. The only file that imports mlflow."""
 
-from collections.abc import Mapping
-from typing import Protocol
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mssync.errors import ToolError
+
+RUNS = Path("run.json")
+CHAMPION = "champion"
+_KEY = "mssync.key"
 
 
 class Tracker(Protocol):
@@ -16,3 +27,233 @@ class NullTracker:
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Forget the values."""
+
+
+class MlflowTracker:
+    """One MLflow run."""
+
+    def __init__(self, client: Any, run_id: str) -> None:  # noqa: ANN401 - mlflow is untyped
+        self._client = client
+        self.run_id = run_id
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Record values of one step."""
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
+        for start in range(0, len(metrics), 1000):
+            self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+
+    def log_files(self, path: Path, folder: str) -> None:
+        """Keep a file or a folder as artifacts under `folder`."""
+        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        log(self.run_id, str(path), folder)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        for name, value in tags.items():
+            self._client.set_tag(self.run_id, name, value)
+
+
+@contextmanager
+def mlflow_run(
+    uri: str,
+    experiment: str,
+    *,
+    name: str,
+    key: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, object],
+) -> Iterator[MlflowTracker]:
+    """Track a stage in a run of its own; a run that a kill left open is taken up again.
+
+    Args:
+        uri: Tracking store; `$MLFLOW_TRACKING_URI` wins where it is set.
+        experiment: Name of the experiment; made where it is missing.
+        name: Name of the run.
+        key: What the run computes: an open run of the same key is continued.
+        tags: Lineage.
+        params: Parameters of the stage, nested as in the file.
+
+    Raises:
+        ToolError: If the store cannot be used.
+    """
+    client = _client(uri)
+    with _explained(uri):
+        found = client.get_experiment_by_name(experiment)
+        experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+        quoted = key.replace("'", "")
+        unfinished = client.search_runs(
+            [experiment_id],
+            f"tags.`{_KEY}` = '{quoted}' and attributes.status = 'RUNNING'",
+            max_results=1,
+        )
+        run = (
+            unfinished[0]
+            if unfinished
+            else client.create_run(
+                experiment_id, run_name=name, tags={**tags, _KEY: key, "mlflow.runName": name}
+            )
+        )
+        tracker = MlflowTracker(client, run.info.run_id)
+        if not unfinished:
+            for field, value in _flat(params).items():
+                client.log_param(tracker.run_id, field, value)
+    try:
+        yield tracker
+    except BaseException:
+        client.set_terminated(tracker.run_id, "FAILED")
+        raise
+    client.set_terminated(tracker.run_id, "FINISHED")
+
+
+@contextmanager
+def reopened(uri: str, run_id: str) -> Iterator[MlflowTracker]:
+    """Write into a run that has ended.
+
+    Raises:
+        ToolError: If the store cannot be used or has no such run.
+    """
+    client = _client(uri)
+    with _explained(uri):
+        client.get_run(run_id)
+        yield MlflowTracker(client, run_id)
+
+
+def remember_run(sha256: str, run_id: str, *, path: Path = RUNS) -> None:
+    """Note in a git-ignored file which run made a model.
+
+    Args:
+        sha256: The model's digest.
+        run_id: The run.
+        path: JSON file, by default in the working folder.
+    """
+    known = _runs(path) | {sha256: run_id}
+    temporary = path.with_suffix(".writing")
+    temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    temporary.replace(path)
+
+
+def recall_run(sha256: str, *, path: Path = RUNS) -> str | None:
+    """The run that made a model; None where it is not known."""
+    return _runs(path).get(sha256)
+
+
+def _runs(path: Path) -> dict[str, str]:
+    try:
+        known: dict[str, str] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model in the registry that the alias `champion` points to.
+
+    Attributes:
+        version: Its version.
+        sha256: Digest of its weights.
+        folder: Its checkpoint, downloaded.
+    """
+
+    version: str
+    sha256: str
+    folder: Path
+
+
+def champion(uri: str, model_name: str) -> Champion | None:
+    """The current champion; None where there is none.
+
+    Raises:
+        ToolError: If the store cannot be used.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = _client(uri)
+    try:
+        version = client.get_model_version_by_alias(model_name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise ToolError(f"the model registry at {uri} cannot be used: {error}") from error
+    with _explained(uri):
+        folder = Path(mlflow.artifacts.download_artifacts(version.source, tracking_uri=_uri(uri)))
+    return Champion(str(version.version), version.tags["sha256"], folder)
+
+
+def register_champion(
+    uri: str, model_name: str, *, run_id: str, artifact: str, tags: Mapping[str, str]
+) -> str:
+    """Register a run's checkpoint and point the alias `champion` to it.
+
+    A checkpoint of the same `sha256` that is registered already is not registered twice.
+
+    Args:
+        uri: Tracking store.
+        model_name: Name in the registry; made where it is missing.
+        run_id: Run that holds the checkpoint.
+        artifact: Its folder among the run's artifacts.
+        tags: Tags of the version, `sha256` among them.
+
+    Returns:
+        The version.
+
+    Raises:
+        ToolError: If the store cannot be used.
+    """
+    client = _client(uri)
+    with _explained(uri):
+        if not client.search_registered_models(f"name = '{model_name}'"):
+            client.create_registered_model(model_name)
+        same = [
+            version
+            for version in client.search_model_versions(f"name = '{model_name}'")
+            if version.tags.get("sha256") == tags["sha256"]
+        ]
+        version = (
+            same[0]
+            if same
+            else client.create_model_version(
+                model_name, f"runs:/{run_id}/{artifact}", run_id, tags=dict(tags)
+            )
+        )
+        client.set_registered_model_alias(model_name, CHAMPION, version.version)
+    return str(version.version)
+
+
+def _client(uri: str) -> Any:  # noqa: ANN401 - mlflow is untyped
+    import mlflow
+
+    with _explained(uri):
+        mlflow.set_tracking_uri(_uri(uri))
+        return mlflow.MlflowClient(_uri(uri))
+
+
+def _uri(configured: str) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or configured
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise ToolError(
+            f"the MLflow store {_uri(uri)} (paths.tracking_uri) cannot be used: {error}"
+        ) from error
+
+
+def _flat(nested: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat = dict[str, object]()
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

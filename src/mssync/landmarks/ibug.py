@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 POINTS = 68
 
-JAW = range(0, 17)
+JAW = range(17)
 RIGHT_BROW = range(17, 22)
 LEFT_BROW = range(22, 27)
 NOSE_BRIDGE = range(27, 31)
@@ -18,7 +18,7 @@ LEFT_EYE = range(42, 48)
 OUTER_LIPS = range(48, 60)
 INNER_LIPS = range(60, 68)
 LIPS = range(48, 68)
-NO_LIPS = range(0, 48)
+NO_LIPS = range(48)
 
 # Points that do not move with speech (ms-sync.md, section 5).
 RIGID = (0, 1, 2, 14, 15, 16, 27, 30, 31, 35, 36, 39, 42, 45)
@@ -71,7 +71,7 @@ def from_mediapipe(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
     """Map MediaPipe's mesh (..., 468 or more, D) to iBUG-68 (..., 68, D)."""
     if mesh.ndim < 2 or mesh.shape[-2] < 468:
         raise ValueError(f"expected a mesh of at least 468 points, found shape {mesh.shape}")
-    mapped: NDArray[np.float32] = (mesh[..., _FIRST, :] + mesh[..., _SECOND, :]) / 2
+    mapped: NDArray[np.float32] = (mesh[..., _FIRST, :] + mesh[..., _SECOND, :]) * np.float32(0.5)
     return mapped
 
 

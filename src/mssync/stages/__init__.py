@@ -1,1 +1,4 @@
-"""The pipeline, file by file: start reading here. Files in, files out; one bad clip never stops a stage."""
+"""The pipeline, file by file: start reading here.
+
+Files in, files out; one bad clip never stops a stage.
+"""

@@ -1,0 +1,242 @@
+"""Reading media with PyAV: the clock, frames by timestamp, the waveform on the video's clock."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from mssync.errors import ClipRejectedError
+from mssync.timing import (
+    SAMPLE_RATE_HZ,
+    SAMPLES_PER_FRAME,
+    frame_time_s,
+    frames_within,
+    nearest_frame,
+    nearest_sample,
+)
+
+_LARGEST_SILENT_GAP_S = 0.05  # timestamps of sound may stagger by less without a hole
+_LONGEST_S = 6 * 3600.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The clock of a video: its presentation timestamps.
+
+    Attributes:
+        start_s: First timestamp, in the container's time.
+        frames: Number of 25 Hz ticks between first and last timestamp, both included.
+        source_frames: Number of frames in the file.
+        fps_hz: Their mean rate; 0 for a single frame.
+        has_audio: Whether there is sound beside it.
+    """
+
+    start_s: float
+    frames: int
+    source_frames: int
+    fps_hz: float
+    has_audio: bool
+
+    @property
+    def duration_s(self) -> float:
+        """Length: the time of `frames` ticks."""
+        return frame_time_s(self.frames)
+
+
+def read_clock(path: Path) -> Clock:
+    """Read a video's timestamps, without decoding.
+
+    Raises:
+        ClipRejectedError: `corrupt`, `no_video`, or `bad_timestamps`.
+    """
+    with _opened(path) as container:
+        stream = _video(container, path)
+        try:
+            times = sorted(
+                float(packet.pts * stream.time_base)
+                for packet in container.demux(stream)
+                if packet.pts is not None and packet.size
+            )
+        except (av.FFmpegError, ValueError) as error:
+            raise ClipRejectedError("corrupt", f"the packets cannot be read: {error}") from error
+        has_audio = bool(container.streams.audio)
+    if not times:
+        raise ClipRejectedError("no_video", "the video stream has no timestamped frame")
+    span_s = times[-1] - times[0]
+    if span_s > _LONGEST_S:
+        raise ClipRejectedError("bad_timestamps", f"the timestamps span {span_s:.0f} s")
+    fps_hz = (len(times) - 1) / span_s if span_s > 0 else 0.0
+    return Clock(times[0], frames_within(span_s), len(times), fps_hz, has_audio)
+
+
+def frames(
+    path: Path, clock: Clock, *, max_fps_hz: float
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Decode a video: (seconds since the clock's start, RGB frame (H, W, 3)), upright, in order.
+
+    Args:
+        path: The media.
+        clock: Its clock.
+        max_fps_hz: Above this rate only the frames nearest to the 25 Hz ticks are yielded.
+
+    Raises:
+        ClipRejectedError: `corrupt` if not one frame can be decoded.
+    """
+    decoded = _decode(path, clock)
+    if clock.fps_hz > max_fps_hz:
+        decoded = _nearest_to_ticks(decoded)
+    count = 0
+    for time_s, frame in decoded:
+        picture = frame.to_ndarray(format="rgb24")
+        quarter_turns = round(frame.rotation / 90) % 4
+        yield time_s, np.ascontiguousarray(np.rot90(picture, quarter_turns))
+        count += 1
+    if not count:
+        raise ClipRejectedError("corrupt", "not one frame can be decoded")
+
+
+def _decode(path: Path, clock: Clock) -> Iterator[tuple[float, av.VideoFrame]]:
+    latest_s = -math.inf
+    with _opened(path) as container:
+        stream = _video(container, path)
+        stream.thread_type = "AUTO"
+        for packet in container.demux(stream):
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError:
+                continue  # a damaged packet is a gap in the track, not the end of the clip
+            for frame in decoded:
+                if frame.pts is None:
+                    continue
+                time_s = float(frame.pts * stream.time_base) - clock.start_s
+                if time_s > latest_s:
+                    latest_s = time_s
+                    yield time_s, frame
+
+
+def _nearest_to_ticks(
+    decoded: Iterator[tuple[float, av.VideoFrame]],
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    best: tuple[float, av.VideoFrame] | None = None
+    for time_s, frame in decoded:
+        if best is None:
+            best = (time_s, frame)
+            continue
+        tick = nearest_frame(best[0])
+        if nearest_frame(time_s) != tick:
+            yield best
+            best = (time_s, frame)
+        elif abs(time_s - frame_time_s(tick)) < abs(best[0] - frame_time_s(tick)):
+            best = (time_s, frame)
+    if best is not None:
+        yield best
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Sound on the video's clock.
+
+    Attributes:
+        waveform_N: Mono float32 at 16 kHz, exactly 640 samples a frame; silence where there is
+            none. Sample 0 is at the first frame.
+        start_s: Where the sound begins, relative to the first frame; negative: before it.
+        end_s: Where it ends.
+    """
+
+    waveform_N: NDArray[np.float32]
+    start_s: float
+    end_s: float
+
+
+def read_sound(path: Path, clock: Clock) -> Sound:
+    """Read the first audio stream on the video's clock.
+
+    Raises:
+        ClipRejectedError: `no_audio`, or `corrupt` if it cannot be decoded.
+    """
+    with _opened(path) as container:
+        if not container.streams.audio:
+            raise ClipRejectedError("no_audio", "there is no audio stream")
+        stream = container.streams.audio[0]
+        rate_hz, first_s, pieces = 0, 0.0, list[NDArray[np.float32]]()
+        samples = 0
+        for frame in _audio_frames(container, stream):
+            piece = _mono(frame)
+            time_s = float(frame.pts * frame.time_base) if frame.pts is not None else None
+            if not pieces:
+                rate_hz, first_s = frame.sample_rate, time_s or 0.0
+            elif time_s is not None:
+                hole_s = time_s - (first_s + samples / rate_hz)
+                if hole_s > _LARGEST_SILENT_GAP_S:
+                    silence = np.zeros(round(min(hole_s, _LONGEST_S) * rate_hz), np.float32)
+                    pieces.append(silence)
+                    samples += len(silence)
+            pieces.append(piece)
+            samples += len(piece)
+    if not samples:
+        raise ClipRejectedError("no_audio", "not one sample of sound can be decoded")
+    waveform = librosa.resample(
+        np.concatenate(pieces), orig_sr=rate_hz, target_sr=SAMPLE_RATE_HZ, res_type="soxr_hq"
+    )
+    start_s = first_s - clock.start_s
+    return Sound(
+        _place(waveform, nearest_sample(start_s), clock.frames * SAMPLES_PER_FRAME),
+        start_s,
+        start_s + samples / rate_hz,
+    )
+
+
+def _audio_frames(
+    container: av.container.InputContainer, stream: av.AudioStream
+) -> Iterator[av.AudioFrame]:
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            continue  # a damaged packet is a hole, filled with silence
+
+
+def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
+    """The mean of all channels, in [-1, 1]."""
+    samples = frame.to_ndarray()
+    channels = frame.layout.nb_channels
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, channels).T
+    if samples.dtype.kind == "i":
+        samples = samples / -float(np.iinfo(samples.dtype).min)
+    elif samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    mono: NDArray[np.float32] = samples.astype(np.float32).mean(axis=0)
+    return np.nan_to_num(mono)
+
+
+def _place(waveform: NDArray[np.float32], offset: int, length: int) -> NDArray[np.float32]:
+    """`waveform` moved by `offset` samples within `length` samples of silence."""
+    placed = np.zeros(length, np.float32)
+    start, end = max(0, offset), min(length, offset + len(waveform))
+    if end > start:
+        placed[start:end] = waveform[start - offset : end - offset]
+    return placed
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    try:
+        return av.open(str(path), mode="r", metadata_errors="ignore")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise ClipRejectedError("corrupt", f"not a readable media file: {error}") from error
+
+
+def _video(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    moving = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not moving:
+        raise ClipRejectedError("no_video", f"{path.name} has no video stream")
+    return moving[0]

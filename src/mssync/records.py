@@ -1,0 +1,219 @@
+"""What stages hand each other: Parquet schemas, read, write, validate.
+
+Units and shapes are written into the metadata of every file. Arrays of a clip are stored flat, one
+row per clip; T frames (25 Hz), A = 4 T audio rows (100 Hz), P = 68 points, D = 2.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import DTypeLike, NDArray
+
+from mssync.errors import InputError
+
+Row = dict[str, Any]
+
+
+def _schema(fields: Mapping[str, tuple[Any, str]]) -> Any:  # noqa: ANN401 - pyarrow is untyped
+    """A schema whose columns carry their description."""
+    return pa.schema(
+        [
+            pa.field(name, kind, nullable=False, metadata={"description": description})
+            for name, (kind, description) in fields.items()
+        ]
+    )
+
+
+_FLOATS = pa.list_(pa.field("item", pa.float32(), nullable=False))
+_BOOLS = pa.list_(pa.field("item", pa.bool_(), nullable=False))
+
+MANIFEST = _schema(
+    {
+        "clip_id": (pa.string(), "Source as listed, with start and end in ms where they are cut."),
+        "speaker_id": (pa.string(), "Who speaks."),
+        "split": (pa.string(), "Split pinned by the list; empty: build_dataset decides."),
+        "language": (pa.string(), "As listed."),
+        "licence": (pa.string(), "As listed."),
+        "sha256": (pa.string(), "Digest of the clip's media, its name in the media store."),
+        "bytes": (pa.int64(), "Size of the clip's media."),
+    }
+)
+
+LANDMARK_SCORES = {
+    "frames": "Length at 25 Hz.",
+    "source_fps_hz": "Mean rate of the source's frames.",
+    "tracked_ratio": "Share of looked-at frames in which a face was found.",
+    "longest_gap_frames": "Longest run of interpolated frames.",
+    "mean_confidence": "Mean detector score over the frames with a face.",
+    "faces_ratio": "Share of checked frames that show more than one face.",
+    "interocular_px": "Median distance between the outer eye corners.",
+    "max_jump": "Largest move of the face's centre between frames, in inter-ocular distances.",
+}
+
+LANDMARKS = _schema(
+    {
+        "clip_id": (pa.string(), "As in the manifest."),
+        "sha256": (pa.string(), "Digest of the media they were extracted from."),
+        "landmarks_TPD": (_FLOATS, "iBUG-68 points in source pixels, x right, y down; T x 68 x 2."),
+        "confidence_T": (_FLOATS, "Detector score in [0, 1]; 0 where no face was found; T."),
+        "interpolated_T": (_BOOLS, "True where the face was lost and is interpolated; T."),
+    }
+    | {name: (pa.float32(), text) for name, text in LANDMARK_SCORES.items()}
+)
+
+AUDIO_SCORES = {
+    "frames": "Length at 25 Hz.",
+    "audio_s": "Length of the sound.",
+    "video_s": "Length of the picture.",
+    "length_mismatch_s": "Sound that is missing under the picture or reaches beyond it.",
+    "loudness_db": "RMS level relative to full scale, before normalisation.",
+    "clipped_ratio": "Share of samples at full scale.",
+}
+
+AUDIO = _schema(
+    {
+        "clip_id": (pa.string(), "As in the manifest."),
+        "sha256": (pa.string(), "Digest of the media they were extracted from."),
+        "log_mel_AM": (_FLOATS, "Natural log of mel energies, floor log(1e-8); 4 T x bands."),
+        "mfcc_AC": (_FLOATS, "Liftered MFCC, the first is log energy; 4 T x coefficients."),
+    }
+    | {name: (pa.float32(), text) for name, text in AUDIO_SCORES.items()}
+)
+
+CLIPS = _schema(
+    {
+        "clip_id": (pa.string(), "As in the manifest."),
+        "speaker_id": (pa.string(), "Who speaks; no speaker is in two splits."),
+        "split": (pa.string(), "train, val or test."),
+        "language": (pa.string(), "As listed."),
+        "licence": (pa.string(), "As listed."),
+        "sha256": (pa.string(), "Digest of the clip's media."),
+        "frames": (pa.int32(), "Length T at 25 Hz."),
+        "crop_px": (_FLOATS, "The fixed square crop in source pixels: left, top, side."),
+        "motion_TPD": (_FLOATS, "Smoothed landmarks over the crop's side; T x 68 x 2."),
+        "audio_AM": (_FLOATS, "Log mel energies; 4 T x bands."),
+        "confidence_T": (_FLOATS, "Detector score in [0, 1]; T."),
+        "interpolated_T": (_BOOLS, "True where the face was lost; T."),
+    }
+)
+
+
+def write(
+    path: Path,
+    rows: Sequence[Row],
+    schema: Any,  # noqa: ANN401 - pyarrow is untyped
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write rows to a Parquet file, zstd, floats split by byte; never seen half written.
+
+    Args:
+        path: File to write; its folder is created.
+        rows: One dictionary per row.
+        schema: One of this module's.
+        metadata: Text to store with the schema.
+    """
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    if metadata:
+        table = table.replace_schema_metadata(dict(metadata))
+    floats = [
+        name if field.type != _FLOATS else f"{name}.list.element"
+        for name, field in zip(schema.names, schema, strict=True)
+        if field.type in (pa.float32(), pa.float64(), _FLOATS)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    pq.write_table(
+        table,
+        temporary,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
+    )
+    temporary.replace(path)
+
+
+def read(path: Path, schema: Any | None) -> list[Row]:  # noqa: ANN401 - pyarrow is untyped
+    """Read a Parquet file written by `write`; arrays come back as NumPy arrays.
+
+    Args:
+        path: File to read.
+        schema: The columns it must have; None takes any.
+
+    Raises:
+        InputError: If the file is missing, unreadable or has other columns.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path} cannot be read as Parquet ({error}). The stage before this one writes it."
+        ) from error
+    if schema is not None and not table.schema.equals(schema):
+        raise InputError(
+            f"{path} has columns {table.schema.names}, expected {schema.names}: "
+            "run the stage that writes it again"
+        )
+    columns = {name: _column(table.column(name)) for name in table.schema.names}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The text stored with a Parquet file's schema; empty when it is unreadable."""
+    try:
+        stored = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return {}
+    return {key.decode(): value.decode() for key, value in stored.items()}
+
+
+def _column(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow is untyped
+    if pa.types.is_list(column.type):
+        return [value.values.to_numpy(zero_copy_only=False) for value in column]
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def shaped(values: NDArray[Any], *shape: int, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """A stored flat array in its shape, writable."""
+    return np.array(values, dtype=dtype).reshape(shape)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a comma-separated file with a header.
+
+    Raises:
+        InputError: If it is missing, not UTF-8 text or has no header.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [
+                {key: (value or "").strip() for key, value in row.items() if key} for row in reader
+            ]
+            header = reader.fieldnames
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: name an existing list of sources") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as comma-separated UTF-8: {error}") from error
+    if not header:
+        raise InputError(f"{path} is empty, expected a header such as source,speaker_id")
+    return rows
+
+
+def digest(*parts: str | bytes | Iterable[str]) -> str:
+    """SHA-256 over texts, bytes and lists of texts, each delimited by its length."""
+    total = hashlib.sha256()
+    for part in parts:
+        pieces = [part] if isinstance(part, str | bytes) else list(part)
+        for piece in pieces:
+            data = piece.encode() if isinstance(piece, str) else piece
+            total.update(len(data).to_bytes(8, "big"))
+            total.update(data)
+    return total.hexdigest()

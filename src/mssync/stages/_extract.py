@@ -1,0 +1,168 @@
+"""What both extraction stages share: every clip of a manifest through one function, into parts."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from mssync import log, records
+from mssync.errors import ClipRejectedError
+from mssync.ledger import ATTEMPTS, DECISIONS, Attempt, Decision, append_attempts, write_decisions
+from mssync.media.store import MediaStore
+from mssync.parts import Parts
+from mssync.records import Row
+from mssync.stages.download_videos import fail_below
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How one stage extracts.
+
+    Attributes:
+        name: The stage's name.
+        one: Media file -> the part's columns but `clip_id` and `sha256`; raises
+            `ClipRejectedError`. Runs in worker processes.
+        schema: Columns of the parts.
+        scores: Which of them are scores, for the ledger.
+        key: What makes a finished clip worthless when it changes.
+        clips_per_part: Most rows of a part.
+        min_success_ratio: Below this share of kept clips the stage fails.
+    """
+
+    name: str
+    one: Callable[[Path], Row]
+    schema: Any
+    scores: Sequence[str]
+    key: str
+    clips_per_part: int
+    min_success_ratio: float
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    clip: Row
+    row: Row | None
+    decision: Decision | None
+    attempt: Attempt
+
+
+def extract(
+    extraction: Extraction,
+    manifest: Path,
+    out: Path,
+    ledger: Path,
+    *,
+    store: MediaStore,
+    workers: int,
+) -> dict[str, float]:
+    """Run the extraction over every clip of the manifest that is not done yet.
+
+    Raises:
+        InputError: If the manifest is missing or of the wrong form.
+        StageFailedError: If too few clips survive.
+    """
+    clips = records.read(manifest, records.MANIFEST)
+    parts = Parts(
+        out, extraction.schema, key=extraction.key, clips_per_part=extraction.clips_per_part
+    )
+    done = parts.keep_only({clip["clip_id"]: clip["sha256"] for clip in clips})
+    pending = [clip for clip in clips if clip["clip_id"] not in done]
+    if done:
+        logger.info("%s: %d clips are done already", extraction.name, len(done))
+    rejected, attempts = list[Decision](), list[Attempt]()
+    try:
+        outcomes = _outcomes(extraction, pending, store, workers)
+        for outcome in log.progress(outcomes, total=len(pending), what="clips"):
+            attempts.append(outcome.attempt)
+            if outcome.decision:
+                rejected.append(outcome.decision)
+            elif outcome.row:
+                identity = {name: outcome.clip[name] for name in ("clip_id", "sha256")}
+                parts.add(identity | outcome.row)
+    finally:
+        append_attempts(ledger / ATTEMPTS, attempts)
+    parts.close()
+    kept = [
+        Decision(row["clip_id"], scores={name: row[name] for name in extraction.scores})
+        for row in _read_scores(out, extraction.scores)
+    ]
+    write_decisions(ledger / DECISIONS, [*kept, *rejected], extraction.scores)
+    logger.info("%s: %d clips kept, %d rejected", extraction.name, len(kept), len(rejected))
+    fail_below(extraction.min_success_ratio, len(kept), rejected, ledger, extraction.name)
+    return {"clips_kept": len(kept), "clips_rejected": len(rejected)}
+
+
+def _read_scores(folder: Path, scores: Sequence[str]) -> Iterator[Row]:
+    for path in sorted(folder.glob("part-*.parquet")):
+        yield from pq.read_table(path, columns=["clip_id", *scores]).to_pylist()
+
+
+def _outcomes(
+    extraction: Extraction, clips: Sequence[Row], store: MediaStore, workers: int
+) -> Iterator[_Outcome]:
+    if min(workers, len(clips)) <= 1:
+        for clip in clips:
+            yield _one(extraction, clip, store)
+        return
+    remaining = {clip["clip_id"]: clip for clip in clips}
+    try:
+        with _pool(workers) as pool:
+            for outcome in pool.map(
+                _one, [extraction] * len(clips), clips, [store] * len(clips), chunksize=1
+            ):
+                del remaining[outcome.clip["clip_id"]]
+                yield outcome
+    except BrokenProcessPool:
+        logger.warning("%s: a worker died; the clips left go one by one", extraction.name)
+        yield from _one_by_one(extraction, remaining, store)
+
+
+def _one_by_one(
+    extraction: Extraction, clips: Mapping[str, Row], store: MediaStore
+) -> Iterator[_Outcome]:
+    """Every clip in a process of its own, so that the one that kills it is known."""
+    for clip in clips.values():
+        started = time.time()
+        try:
+            with _pool(1) as pool:
+                yield pool.submit(_one, extraction, clip, store).result()
+        except BrokenProcessPool:
+            error = ClipRejectedError("crashed", "the decoder or detector died on this clip")
+            yield _rejection(clip, error, started)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=log.set_up, max_tasks_per_child=None
+    )
+
+
+def _one(extraction: Extraction, clip: Row, store: MediaStore) -> _Outcome:
+    started = time.time()
+    media = store.path(clip["sha256"])
+    try:
+        if not media.is_file():
+            raise ClipRejectedError(
+                "media_missing", f"{media} is gone from the store: make retry fetches it again"
+            )
+        row = extraction.one(media)
+    except ClipRejectedError as error:
+        return _rejection(clip, error, started)
+    attempt = Attempt(clip["clip_id"], started, time.time() - started, "done")
+    return _Outcome(clip, row, None, attempt)
+
+
+def _rejection(clip: Row, error: ClipRejectedError, started: float) -> _Outcome:
+    attempt = Attempt(
+        clip["clip_id"], started, time.time() - started, error.reason, detail=str(error)
+    )
+    return _Outcome(clip, None, Decision(clip["clip_id"], error.reason, str(error)), attempt)

@@ -1,0 +1,79 @@
+"""Stage 3: manifest -> audio-feature parts and decisions with scores."""
+
+from functools import partial
+from pathlib import Path
+
+from mssync import records
+from mssync.audio.features import clipped_ratio, features, loudness_db
+from mssync.media import decode
+from mssync.media.store import MediaStore
+from mssync.params import ExtractAudio
+from mssync.records import AUDIO_SCORES, Row
+from mssync.stages._extract import Extraction, extract
+
+VERSION = 1  # raise when the same media would give other features
+
+
+def run(
+    manifest: Path,
+    out: Path,
+    ledger: Path,
+    params: ExtractAudio,
+    *,
+    store: MediaStore,
+    workers: int,
+) -> dict[str, float]:
+    """Compute log mel energies and MFCC of every clip, four rows a video frame.
+
+    Args:
+        manifest: As `download_videos` writes it.
+        out: Folder of parts (`records.AUDIO`); what is there and still applies is kept.
+        ledger: Folder for the stage's decisions and attempts.
+        params: The stage's section.
+        store: Where the media are.
+        workers: Processes at a time.
+
+    Returns:
+        Clips kept and rejected.
+
+    Raises:
+        InputError: If the manifest is missing.
+        StageFailedError: If too few clips have sound.
+    """
+    deciding = params.model_dump(exclude={"clips_per_part", "min_success_ratio"})
+    extraction = Extraction(
+        name="extract_audio",
+        one=partial(listen, params=params),
+        schema=records.AUDIO,
+        scores=list(AUDIO_SCORES),
+        key=records.digest("extract_audio", str(VERSION), repr(deciding)),
+        clips_per_part=params.clips_per_part,
+        min_success_ratio=params.min_success_ratio,
+    )
+    return extract(extraction, manifest, out, ledger, store=store, workers=workers)
+
+
+def listen(media: Path, *, params: ExtractAudio) -> Row:
+    """Features of one video's sound: the columns of `records.AUDIO` but the clip's name.
+
+    Raises:
+        ClipRejectedError: `no_audio`, or why the video cannot be read.
+    """
+    clock = decode.read_clock(media)
+    sound = decode.read_sound(media, clock)
+    found = features(
+        sound.waveform_N,
+        pre_emphasis=params.pre_emphasis,
+        mel_bands=params.mel_bands,
+        mfcc=params.mfcc,
+    )
+    return {
+        "log_mel_AM": found.log_mel_AM.ravel(),
+        "mfcc_AC": found.mfcc_AC.ravel(),
+        "frames": float(clock.frames),
+        "audio_s": sound.end_s - sound.start_s,
+        "video_s": clock.duration_s,
+        "length_mismatch_s": max(abs(sound.start_s), abs(sound.end_s - clock.duration_s)),
+        "loudness_db": loudness_db(sound.waveform_N),
+        "clipped_ratio": clipped_ratio(sound.waveform_N),
+    }

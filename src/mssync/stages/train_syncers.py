@@ -1,0 +1,76 @@
+"""Stage 5: dataset -> guide pyramid and evaluator pyramid."""
+
+import json
+import logging
+from pathlib import Path
+
+from mssync import tracking, versions
+from mssync.data import dataset
+from mssync.errors import StageFailedError
+from mssync.params import Params, digest
+from mssync.records import digest as text_digest
+from mssync.training import syncers
+from mssync.training.device import prepare
+
+logger = logging.getLogger(__name__)
+
+REPORT = "report.json"
+
+
+def run(data: Path, out: Path, params: Params) -> dict[str, float]:
+    """Train one guide per level, and the evaluators that grade what the guides taught.
+
+    Args:
+        data: Dataset folder.
+        out: Folder of checkpoints, `guides/level<l>/` and `evaluators/<points>/level<l>/`, and
+            `report.json`; finished checkpoints of the same data and parameters are kept.
+        params: The whole file: the stage's section trains, `run` and `paths` say how and where.
+
+    Returns:
+        Accuracies with intervals, as in `report.json`.
+
+    Raises:
+        InputError: If there is no dataset.
+        StageFailedError: If no level has a group of windows to train on.
+    """
+    section = params.train_syncers
+    metadata = dataset.load_metadata(data)
+    clips = dataset.load_clips(data)
+    key = text_digest(metadata["revision"], digest(section), str(params.run.seed))
+    lineage = versions.lineage(
+        dataset_revision=metadata["revision"],
+        params_hash=digest(params),
+        seed=params.run.seed,
+        workspace=Path(),
+    )
+    device = prepare(params.run)
+    out.mkdir(parents=True, exist_ok=True)
+    with tracking.mlflow_run(
+        params.paths.tracking_uri,
+        params.paths.experiment,
+        name="train-syncers",
+        key=f"train-syncers {key}",
+        tags=lineage,
+        params=section.model_dump(mode="json"),
+    ) as tracker:
+        report = dict[str, float]()
+        for train in (syncers.train_guides, syncers.train_evaluators):
+            report |= train(
+                clips,
+                section,
+                seed=params.run.seed,
+                device=device,
+                tracker=tracker,
+                out=out,
+                key=key,
+            )
+        if not any(out.glob("guides/level*")):
+            raise StageFailedError(
+                "no level has a group of windows to train on: the training clips are too few or "
+                "too short (at least 4 windows that do not overlap are needed)"
+            )
+        tracker.log(report, step=0)
+        (out / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+        tracker.log_files(out / REPORT, "syncers")
+    logger.info("train-syncers: %s", out)
+    return report

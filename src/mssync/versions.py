@@ -1,0 +1,161 @@
+"""Revision of the dataset, version of the code, and DVC: the only file that calls dvc."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from mssync import records
+from mssync.errors import ToolError
+from mssync.ledger import Decision
+
+
+def dataset_revision(clips: Iterable[records.Row], decisions: Iterable[Decision]) -> str:
+    """The dataset's name: SHA-256 over its sorted logical rows, decisions and split.
+
+    Independent of parts, compression and order; a change of any value that a model sees changes it.
+
+    Args:
+        clips: Rows of `records.CLIPS`.
+        decisions: What `build_dataset` decided.
+    """
+    rows = sorted(
+        records.digest(
+            *(str(row[name]) for name in ("clip_id", "speaker_id", "split")),
+            row["motion_TPD"].tobytes(),
+            row["audio_AM"].tobytes(),
+        )
+        for row in clips
+    )
+    verdicts = sorted(f"{decision.clip_id}\t{decision.reason}" for decision in decisions)
+    return records.digest(rows, verdicts)
+
+
+def code_version(folder: Path) -> dict[str, str]:
+    """Git commit of a folder and whether tracked files differ from it; `unknown` outside git."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return {"git_sha": "unknown", "git_dirty": "unknown"}
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no") or ""
+    changed = [line for line in changes.splitlines() if not line.endswith("dvc.lock")]
+    return {"git_sha": commit.strip(), "git_dirty": str(bool(changed)).lower()}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    if shutil.which("git") is None:
+        return None
+    result = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+    )
+    return result.stdout if result.returncode == 0 else None
+
+
+def init_workspace(folder: Path, *, cache: Path) -> None:
+    """Make a folder a DVC project of its own, without git, that shares a cache.
+
+    Raises:
+        ToolError: If DVC fails.
+    """
+    if (folder / ".dvc").is_dir():
+        return
+    dvc(folder, "init", "--quiet", "--no-scm", "--subdir")
+    dvc(folder, "config", "core.analytics", "false")
+    dvc(folder, "cache", "dir", str(cache))
+
+
+def pending(folder: Path) -> dict[str, object]:
+    """Stages that `repro` would run, with what changed, as `dvc status --json` tells.
+
+    Raises:
+        ToolError: If DVC fails.
+    """
+    status: dict[str, object] = json.loads(dvc(folder, "status", "--json") or "{}")
+    return status
+
+
+def repro(folder: Path, *, environment: Mapping[str, str]) -> None:
+    """Run the stages whose inputs changed, in order; their output goes to this process's own.
+
+    Raises:
+        ToolError: If a stage fails.
+    """
+    command = _command("repro")
+    result = subprocess.run(
+        command, cwd=folder, env=_environment() | dict(environment), check=False
+    )
+    if result.returncode:
+        raise ToolError(
+            "a stage failed; its own message stands above. Finished stages and clips are kept: "
+            "the same command goes on from here"
+        )
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """Run a DVC command and return what it prints.
+
+    Raises:
+        ToolError: If it fails, with its own words.
+    """
+    result = subprocess.run(
+        _command(*arguments),
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise ToolError(f"dvc {' '.join(arguments)} failed: {result.stderr.strip()}")
+    return result.stdout
+
+
+def _command(*arguments: str) -> Sequence[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """DVC's stages find `mssync` where this interpreter is, whatever PATH says."""
+    here = str(Path(sys.executable).parent)
+    return os.environ | {
+        "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}",
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+
+def lineage(
+    *, dataset_revision: str, params_hash: str, seed: int, workspace: Path
+) -> dict[str, str]:
+    """Where a run comes from: the tags that every run carries.
+
+    Args:
+        dataset_revision: Of the dataset it is trained or scored on.
+        params_hash: Of the whole parameter file's values.
+        seed: Seed of the run.
+        workspace: Folder whose `dvc.lock`, where there is one, names the dataset's DVC hash.
+    """
+    return {
+        **code_version(Path(__file__).parent),
+        "dataset_revision": dataset_revision,
+        "dataset_dvc_md5": _dvc_md5(workspace, "build-dataset"),
+        "params_hash": params_hash,
+        "seed": str(seed),
+        "image_digest": os.environ.get("MSSYNC_IMAGE_DIGEST", "none"),
+        "kfp_run_id": os.environ.get("KFP_RUN_ID", "none"),
+    }
+
+
+def _dvc_md5(workspace: Path, stage: str) -> str:
+    """DVC's hash of a stage's first folder; `none` where DVC did not run it."""
+    try:
+        lock = yaml.safe_load((workspace / "dvc.lock").read_text())
+        outs = lock["stages"][stage]["outs"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return "none"
+    return next(
+        (str(out["md5"]) for out in outs if str(out.get("md5", "")).endswith(".dir")), "none"
+    )
