@@ -266,6 +266,11 @@ class Params(Section):
     promote: Promote
 
 
+def stage_names() -> list[str]:
+    """The stages in order: the sections of the file but the shared ones."""
+    return [name for name in Params.model_fields if name not in ("run", "paths")]
+
+
 def load(path: Path) -> Params:
     """Read and validate a parameter file.
 

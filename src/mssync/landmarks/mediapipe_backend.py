@@ -7,7 +7,6 @@ every fifth frame, gives the confidence and counts the faces.
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,12 +32,12 @@ class MediaPipeDetector:
         """Find the face in the next frame, RGB (H, W, 3); None where there is none."""
         faces = 0
         if self._frame % _SCORE_EVERY_FRAMES == 0:
-            with _quiet(only=self._frame == 0):
+            with _quiet():
                 found = self._scorer.process(frame_HWC).detections or []
             faces = len(found)
             self._confidence = max((face.score[0] for face in found), default=0.0)
         self._frame += 1
-        with _quiet(only=self._frame == 1):
+        with _quiet():
             meshes = self._mesh.process(frame_HWC).multi_face_landmarks
         if not meshes:
             return None
@@ -51,42 +50,38 @@ class MediaPipeDetector:
 @contextmanager
 def mediapipe_detector(params: ExtractLandmarks) -> Iterator[MediaPipeDetector]:
     """A detector for one clip."""
-    solutions = _solutions()
     with ExitStack() as stack:
-        mesh = stack.enter_context(
-            solutions.face_mesh.FaceMesh(
-                static_image_mode=False,
-                max_num_faces=1,
-                refine_landmarks=False,
-                min_detection_confidence=params.detection_confidence,
-                min_tracking_confidence=params.tracking_confidence,
+        with _quiet():
+            import mediapipe
+
+            mesh = stack.enter_context(
+                mediapipe.solutions.face_mesh.FaceMesh(
+                    static_image_mode=False,
+                    max_num_faces=1,
+                    refine_landmarks=False,
+                    min_detection_confidence=params.detection_confidence,
+                    min_tracking_confidence=params.tracking_confidence,
+                )
             )
-        )
-        scorer = stack.enter_context(
-            solutions.face_detection.FaceDetection(
-                model_selection=0, min_detection_confidence=params.detection_confidence
+            scorer = stack.enter_context(
+                mediapipe.solutions.face_detection.FaceDetection(
+                    model_selection=0, min_detection_confidence=params.detection_confidence
+                )
             )
-        )
+            # A graph starts, and complains, with its first frame; a black one leaves no trace.
+            black = np.zeros((64, 64, 3), np.uint8)
+            mesh.process(black)
+            scorer.process(black)
         yield MediaPipeDetector(mesh, scorer)
 
 
-def _solutions() -> ModuleType:
-    with _quiet():
-        import mediapipe
-    solutions: ModuleType = mediapipe.solutions
-    return solutions
-
-
 @contextmanager
-def _quiet(*, only: bool = True) -> Iterator[None]:
-    """Keep off the screen what MediaPipe's C++ writes to standard error as it starts.
+def _quiet() -> Iterator[None]:
+    """Keep off the screen what MediaPipe's C++ writes to standard error.
 
-    Its warnings (about feedback tensors and protobuf) come once a graph, mean nothing to a user and
-    obey no setting.
+    Its warnings (about feedback tensors and square regions) come with every graph, mean nothing to
+    a user and obey no setting.
     """
-    if not only:
-        yield
-        return
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

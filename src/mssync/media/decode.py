@@ -55,7 +55,7 @@ def read_clock(path: Path) -> Clock:
         ClipRejectedError: `corrupt`, `no_video`, or `bad_timestamps`.
     """
     with _opened(path) as container:
-        stream = _video(container, path)
+        stream = _video(container)
         try:
             times = sorted(
                 float(packet.pts * stream.time_base)
@@ -63,7 +63,7 @@ def read_clock(path: Path) -> Clock:
                 if packet.pts is not None and packet.size
             )
         except (av.FFmpegError, ValueError) as error:
-            raise ClipRejectedError("corrupt", f"the packets cannot be read: {error}") from error
+            raise ClipRejectedError("corrupt", "the packets cannot be read") from error
         has_audio = bool(container.streams.audio)
     if not times:
         raise ClipRejectedError("no_video", "the video stream has no timestamped frame")
@@ -103,7 +103,7 @@ def frames(
 def _decode(path: Path, clock: Clock) -> Iterator[tuple[float, av.VideoFrame]]:
     latest_s = -math.inf
     with _opened(path) as container:
-        stream = _video(container, path)
+        stream = _video(container)
         stream.thread_type = "AUTO"
         for packet in container.demux(stream):
             try:
@@ -228,15 +228,16 @@ def _opened(path: Path) -> av.container.InputContainer:
     try:
         return av.open(str(path), mode="r", metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise ClipRejectedError("corrupt", f"not a readable media file: {error}") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ClipRejectedError("corrupt", f"not a readable media file: {reason}") from error
 
 
-def _video(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def _video(container: av.container.InputContainer) -> av.VideoStream:
     moving = [
         stream
         for stream in container.streams.video
         if not stream.disposition & av.stream.Disposition.attached_pic
     ]
     if not moving:
-        raise ClipRejectedError("no_video", f"{path.name} has no video stream")
+        raise ClipRejectedError("no_video", "there is no video stream")
     return moving[0]

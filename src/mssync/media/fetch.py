@@ -70,11 +70,12 @@ def _copy(file: Path, store: MediaStore, params: DownloadVideos) -> Origin:
         status = file.stat()
     except OSError as error:
         raise ClipRejectedError(
-            "not_found", f"{file} does not exist; relative sources start from the list's folder"
+            "not_found",
+            "the file does not exist; relative sources start from the list's folder",
         ) from error
     if not file.is_file():
-        raise ClipRejectedError("not_found", f"{file} is not a file")
-    _check_size(status.st_size, str(file), params)
+        raise ClipRejectedError("not_found", "not a file")
+    _check_size(status.st_size, params)
     key, validator = f"file:{file.resolve()}", f"{status.st_size}-{status.st_mtime_ns}"
     known = store.recall(key)
     if known and known.validator == validator:
@@ -82,7 +83,7 @@ def _copy(file: Path, store: MediaStore, params: DownloadVideos) -> Origin:
     try:
         content = store.adopt_copy(file, key)
     except OSError as error:
-        raise ClipRejectedError("unreadable", f"{file} cannot be read: {error}") from error
+        raise ClipRejectedError("unreadable", f"cannot be read: {error.strerror}") from error
     origin = Origin(content, status.st_size, validator)
     store.remember(key, origin)
     return origin
@@ -112,24 +113,24 @@ def _download(url: str, store: MediaStore, params: DownloadVideos) -> Origin:
                 return known
             if response.status_code == 416:
                 partial.unlink(missing_ok=True)
-                raise ClipRejectedError("network", f"{url}: the server refused to go on")
-            _check_status(response, url)
+                raise ClipRejectedError("network", "the server refused to go on from the middle")
+            _check_status(response)
             validator = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
             announced = int(response.headers.get("Content-Length", "-1"))
             if known and not validator and announced == known.bytes:
                 return known
             resumed = response.status_code == 206
-            _check_size(announced + (offset if resumed else 0), url, params)
+            _check_size(announced + (offset if resumed else 0), params)
             validator_file.write_text(validator)
-            _receive(response, partial, url, append=resumed, params=params)
+            _receive(response, partial, append=resumed, params=params)
             if announced >= 0 and partial.stat().st_size != announced + (offset if resumed else 0):
-                raise ClipRejectedError("network", f"{url}: the connection ended early")
+                raise ClipRejectedError("network", "the connection ended early")
     except httpx.TimeoutException as error:
         raise ClipRejectedError(
-            "timeout", f"{url}: no answer for {params.timeout_s:g} s (download_videos.timeout_s)"
+            "timeout", f"no answer for {params.timeout_s:g} s (download_videos.timeout_s)"
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ClipRejectedError("network", f"{url}: {error or type(error).__name__}") from error
+        raise ClipRejectedError("network", str(error) or type(error).__name__) from error
     size = partial.stat().st_size
     origin = Origin(store.adopt(partial), size, validator)
     validator_file.unlink(missing_ok=True)
@@ -138,27 +139,27 @@ def _download(url: str, store: MediaStore, params: DownloadVideos) -> Origin:
 
 
 def _receive(
-    response: httpx.Response, partial: Path, url: str, *, append: bool, params: DownloadVideos
+    response: httpx.Response, partial: Path, *, append: bool, params: DownloadVideos
 ) -> None:
     with partial.open("ab" if append else "wb") as file:
         for chunk in response.iter_bytes(_CHUNK_BYTES):
             file.write(chunk)
-            _check_size(file.tell(), url, params)
+            _check_size(file.tell(), params)
 
 
-def _check_status(response: httpx.Response, url: str) -> None:
+def _check_status(response: httpx.Response) -> None:
     status = response.status_code
     if status < 400:
         return
     reason = _STATUS_REASONS.get(status, "network" if status >= 500 else "gone")
-    raise ClipRejectedError(reason, f"{url}: the server answered {status} {response.reason_phrase}")
+    raise ClipRejectedError(reason, f"the server answered {status} {response.reason_phrase}")
 
 
-def _check_size(size: int, source: str, params: DownloadVideos) -> None:
+def _check_size(size: int, params: DownloadVideos) -> None:
     if size > params.max_bytes:
         raise ClipRejectedError(
             "too_large",
-            f"{source} has more than {params.max_bytes} bytes (download_videos.max_bytes)",
+            f"more than {params.max_bytes} bytes (download_videos.max_bytes)",
         )
 
 

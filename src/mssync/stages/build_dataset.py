@@ -83,12 +83,10 @@ def run(
 
 def _decide(clips: Mapping[str, Row], ledger: Path, params: BuildDataset) -> list[Decision]:
     """One decision for each clip of the manifest, from the scores alone."""
-    seen = {
-        stage: {
-            decision.clip_id: decision for decision in read_decisions(ledger / stage / DECISIONS)
-        }
+    seen = [
+        {decision.clip_id: decision for decision in read_decisions(ledger / stage / DECISIONS)}
         for stage in ("extract_landmarks", "extract_audio")
-    }
+    ]
     decisions = []
     for clip_id in sorted(clips):
         before = [found.get(clip_id) for found in seen]

@@ -1,0 +1,226 @@
+"""The command line: one command per stage, and a few to start, look and decide."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mssync import log
+from mssync.errors import MsSyncError
+from mssync.params import load
+
+logger = logging.getLogger(__name__)
+
+app = typer.Typer(
+    help="Audio-driven talking heads in the 2D-landmark domain: data, training, evaluation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
+Manifest = Annotated[Path, typer.Option(help="Clips and where their media are.")]
+Dataset = Annotated[Path, typer.Option(help="Dataset folder.")]
+Syncers = Annotated[Path, typer.Option(help="Folder of guides and evaluators.")]
+Generator = Annotated[Path, typer.Option(help="Folder of the generator's checkpoint.")]
+StageLedger = Annotated[Path, typer.Option("--ledger", help="Folder for decisions and attempts.")]
+Ledger = Annotated[Path, typer.Option(help="Folder of all stages' decisions.")]
+
+PARAMS = Path("params.yaml")
+
+
+def main() -> None:
+    """Run the command line; an error raised on purpose is one message and exit code 1."""
+    log.set_up()
+    try:
+        app()
+    except MsSyncError as error:
+        logger.error("%s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        logger.error("stopped; the same command goes on from here")
+        sys.exit(130)
+
+
+@app.command()
+def download_videos(
+    sources: Annotated[Path, typer.Option(help="List of sources, comma-separated.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest to write.")],
+    ledger: StageLedger,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Fetch the listed videos into the media store and cut them."""
+    from mssync.media.store import MediaStore, default_folder
+    from mssync.stages import download_videos as stage
+
+    loaded = load(params)
+    stage.run(
+        sources,
+        manifest,
+        ledger,
+        loaded.download_videos,
+        store=MediaStore(default_folder()),
+        workers=loaded.run.workers,
+    )
+
+
+@app.command()
+def extract_landmarks(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Option(help="Folder of landmark parts to write.")],
+    ledger: StageLedger,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Follow the face through every clip and write its 68 landmarks."""
+    from mssync.media.store import MediaStore, default_folder
+    from mssync.stages import extract_landmarks as stage
+
+    loaded = load(params)
+    stage.run(
+        manifest,
+        out,
+        ledger,
+        loaded.extract_landmarks,
+        store=MediaStore(default_folder()),
+        workers=loaded.run.workers,
+    )
+
+
+@app.command()
+def extract_audio(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Option(help="Folder of audio-feature parts to write.")],
+    ledger: StageLedger,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Compute log mel energies and MFCC, four rows a video frame."""
+    from mssync.media.store import MediaStore, default_folder
+    from mssync.stages import extract_audio as stage
+
+    loaded = load(params)
+    stage.run(
+        manifest,
+        out,
+        ledger,
+        loaded.extract_audio,
+        store=MediaStore(default_folder()),
+        workers=loaded.run.workers,
+    )
+
+
+@app.command()
+def build_dataset(
+    manifest: Manifest,
+    landmarks: Annotated[Path, typer.Option(help="Folder of landmark parts.")],
+    audio: Annotated[Path, typer.Option(help="Folder of audio-feature parts.")],
+    ledger: Ledger,
+    out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Join, filter, normalise and split by speaker."""
+    from mssync.stages import build_dataset as stage
+
+    loaded = load(params)
+    stage.run(manifest, landmarks, audio, ledger, out, loaded.build_dataset, seed=loaded.run.seed)
+
+
+@app.command()
+def train_syncers(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option(help="Folder of guides and evaluators to write.")],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Train the guide pyramid and the evaluator pyramid."""
+    from mssync.stages import train_syncers as stage
+
+    stage.run(dataset, out, load(params))
+
+
+@app.command()
+def train_generator(
+    dataset: Dataset,
+    syncers: Syncers,
+    out: Annotated[Path, typer.Option(help="Folder of the generator's checkpoint to write.")],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Train the landmark generator against guides and critics."""
+    from mssync.stages import train_generator as stage
+
+    stage.run(dataset, syncers, out, load(params))
+
+
+@app.command()
+def evaluate(
+    dataset: Dataset,
+    syncers: Syncers,
+    generator: Generator,
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json and the gallery.")],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Score the generator on held-out speakers, and make the gallery."""
+    from mssync.media.store import MediaStore, default_folder
+    from mssync.stages import evaluate as stage
+
+    stage.run(dataset, syncers, generator, out, load(params), store=MediaStore(default_folder()))
+
+
+@app.command()
+def promote(
+    metrics: Annotated[Path, typer.Option(help="metrics.json of evaluate.")],
+    out: Annotated[Path, typer.Option(help="decision.json to write.")],
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Carry the decision out in the model registry.")
+    ] = False,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Decide whether the new model replaces the champion, and why."""
+    from mssync.stages import promote as stage
+
+    loaded = load(params)
+    decision = stage.run(metrics, out, loaded.promote)
+    typer.echo(f"{decision['decision']}: {decision['reason']}")
+    if apply:
+        version = stage.apply(out, loaded.promote, loaded.paths)
+        typer.echo(f"champion: version {version}" if version else "the registry stays as it is")
+
+
+@app.command()
+def demo(
+    sources: Annotated[
+        Path | None,
+        typer.Option(help="Your own list of videos (docs/sources.md) in place of the demo corpus."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Workspace runs/NAME of your list; default: the list's folder.")
+    ] = "",
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Run the whole chain: on a synthetic corpus, or on your own videos."""
+    from mssync.demo import chain
+    from mssync.render import report
+
+    project = Path()
+    workers = load(params).run.workers
+    if sources is None:
+        workspace = chain.run_demo(project, workers=workers)
+    else:
+        workspace = chain.run_sources(
+            project, sources, name=name or sources.resolve().parent.name
+        )
+    typer.echo(report.summary(workspace))
+    if sources is None:
+        typer.echo("\nYour own videos:  make demo SOURCES=path/to/sources.csv")
+
+
+@app.command()
+def funnel(ledger: Ledger = Path("ledger")) -> None:
+    """Show how many clips each stage took, kept and rejected, and why."""
+    from mssync.ledger import funnel as read_funnel
+    from mssync.params import stage_names
+
+    typer.echo(f"{'stage':<20}{'in':>6}{'out':>6}  rejected")
+    for step in read_funnel(ledger, stage_names()):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in step.reasons.items())
+        typer.echo(f"{step.stage:<20}{step.clips_in:>6}{step.clips_out:>6}  {reasons}")

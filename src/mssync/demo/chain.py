@@ -1,0 +1,104 @@
+"""The whole chain by one command: on the synthetic corpus, or on a user's own list.
+
+The demo runs in the project's folder. A user's list runs in `runs/<name>/`, a DVC project of its
+own that shares the demo's code and DVC cache and never touches its outputs.
+"""
+
+import logging
+import os
+import re
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import platformdirs
+
+from mssync import versions
+from mssync.demo import corpus
+from mssync.demo.server import serve
+from mssync.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SOURCES = Path("data/sources.csv")
+BASE = "MSSYNC_SOURCE_BASE"
+_SHARED = ("params.yaml", "dvc.yaml", ".dvcignore")
+
+
+def corpus_folder() -> Path:
+    """Where demo corpora are kept: `$MSSYNC_DEMO`, else a folder in the user's cache."""
+    named = os.environ.get("MSSYNC_DEMO")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("mssync")) / "demo"
+
+
+def run_demo(project: Path, *, workers: int) -> Path:
+    """Make the demo corpus, serve it while it is downloaded, and run what has to be run.
+
+    Args:
+        project: The project's folder.
+        workers: Processes that make the corpus.
+
+    Returns:
+        The folder with the outputs: the project's.
+
+    Raises:
+        InputError: If `project` is not the project's folder.
+        ToolError: If a stage fails.
+    """
+    _check_project(project)
+    made = corpus.make(corpus_folder(), corpus.CorpusSpec(), workers=workers)
+    _place(made / "sources.csv", project / SOURCES)
+    needs_server = "download-videos" in versions.pending(project)
+    with serve(made) if needs_server else nullcontext("") as url:
+        versions.repro(project, environment={BASE: url})
+    return project
+
+
+def run_sources(project: Path, sources: Path, *, name: str) -> Path:
+    """Run the chain on a user's own list, in a workspace of its own.
+
+    Args:
+        project: The project's folder.
+        sources: The list; relative sources start from its folder.
+        name: Name of the workspace, `runs/<name>`; one that exists goes on with its own
+            `params.yaml`.
+
+    Returns:
+        The workspace.
+
+    Raises:
+        InputError: If `project` is not the project's folder, the list is missing, or the name
+            could not be a folder's.
+        ToolError: If a stage fails.
+    """
+    _check_project(project)
+    if not sources.is_file():
+        raise InputError(f"{sources} does not exist: name a list of sources (docs/sources.md)")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"a workspace cannot be called {name!r}: use letters, digits, . _ -")
+    workspace = project / "runs" / name
+    workspace.mkdir(parents=True, exist_ok=True)
+    versions.init_workspace(workspace, cache=(project / ".dvc" / "cache").resolve())
+    for file in _SHARED:
+        if file != "params.yaml" or not (workspace / file).exists():
+            shutil.copyfile(project / file, workspace / file)
+    if not (workspace / "src").is_symlink():
+        (workspace / "src").symlink_to(Path("..") / ".." / "src")
+    _place(sources, workspace / SOURCES)
+    versions.repro(workspace, environment={BASE: str(sources.resolve().parent)})
+    return workspace
+
+
+def _check_project(project: Path) -> None:
+    if not (project / "dvc.yaml").is_file() or not (project / "src" / "mssync").is_dir():
+        raise InputError(
+            f"{project.resolve()} is not the project's folder (no dvc.yaml and src/mssync): go there"
+        )
+
+
+def _place(source: Path, target: Path) -> None:
+    """Copy a list, leaving an equal one alone."""
+    content = source.read_bytes()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists() or target.read_bytes() != content:
+        target.write_bytes(content)

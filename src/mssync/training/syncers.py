@@ -1,0 +1,383 @@
+"""Training the guide pyramid and the evaluator pyramid (ms-sync.md, section 3).
+
+Every network has its own seed and its own checkpoint: it is independent of the others, and a
+training that was killed goes on with the first network that is not finished.
+
+Axes: G groups, N windows of a group, 5 motion samples and 20 audio rows of a window, P = 68
+points, D = 2, M mel bands, E embedding.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mssync.data.clips import Clip, Statistics, statistics
+from mssync.data.windows import MIN_GROUP, Batch, Pairs, Windows
+from mssync.errors import InputError
+from mssync.landmarks import ibug
+from mssync.losses.contrastive import contrastive
+from mssync.losses.infonce import Temperature, info_nce, margin_at
+from mssync.metrics.retrieval import accuracy_at_1
+from mssync.models.syncer import Syncer
+from mssync.params import TrainSyncers
+from mssync.tracking import Tracker
+from mssync.training import checkpoint
+
+logger = logging.getLogger(__name__)
+
+POINT_SETS: dict[str, Sequence[int]] = {"all": range(ibug.POINTS), "no_lips": ibug.NO_LIPS}
+PAIRS: tuple[Pairs, ...] = ("cross_clip", "same_clip")
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One syncer that is to be trained.
+
+    Attributes:
+        name: Its name in logs, metrics and seeds, `guide/level0`.
+        level: Level of the pyramid.
+        points: Name of its set of points.
+        guide: A guide is trained by InfoNCE on cosines, an evaluator by distances.
+        pairs: Kind of group it is trained on.
+        steps: Optimisation steps.
+    """
+
+    name: str
+    level: int
+    points: str
+    guide: bool
+    pairs: Pairs
+    steps: int
+
+    @property
+    def prefix(self) -> str:
+        """First part of the names of its metrics."""
+        return self.name.replace("/", ".")
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all networks of a run share."""
+
+    clips: Mapping[str, Sequence[Clip]]
+    statistics: Statistics
+    params: TrainSyncers
+    seed: int
+    device: torch.device
+    tracker: Tracker
+    key: str
+
+
+def train_guides(
+    clips_by_split: Mapping[str, Sequence[Clip]],
+    params: TrainSyncers,
+    *,
+    key: str,
+    seed: int,
+    device: torch.device,
+    tracker: Tracker,
+    out: Path,
+) -> dict[str, float]:
+    """Train one guide per level, on all points; the generator learns from them.
+
+    Args:
+        clips_by_split: Clips of `train`, `val` and `test`; the last two may be empty.
+        params: The `train_syncers` section.
+        key: What the result depends on besides this code, hashed: parameters, dataset, seed. A
+            network whose checkpoint carries the same key is finished and left as it is.
+        seed: Seed of the run; each network's own is derived from it and its name.
+        device: Where to train.
+        tracker: Receives the loss terms, as `guide/level0/loss`.
+        out: Receives `guides/level{l}/`, one checkpoint each.
+
+    Returns:
+        Per level and held-out split the accuracy@1 for both kinds of pairs, such as
+        `guide.level0.test.cross_clip.accuracy`, with `.low`, `.high` (95 % interval), `.chance`,
+        `.windows` and `.dropped` (windows that filled no group). A level that has no group to
+        train on gives `guide.level3.skipped`.
+
+    Raises:
+        ValueError: If there is no clip to train on.
+        FloatingPointError: If a loss is not finite.
+    """
+    setting = _setting(clips_by_split, params, key, seed, device, tracker)
+    metrics: dict[str, float] = {}
+    for level, steps in enumerate(params.guide_steps):
+        network = _Network(f"guide/level{level}", level, "all", True, params.pairs[level], steps)
+        metrics |= _train_once(network, setting, out / "guides" / f"level{level}")
+    return metrics
+
+
+def train_evaluators(
+    clips_by_split: Mapping[str, Sequence[Clip]],
+    params: TrainSyncers,
+    *,
+    key: str,
+    seed: int,
+    device: torch.device,
+    tracker: Tracker,
+    out: Path,
+) -> dict[str, float]:
+    """Train two evaluators per level, on all points and without the lips; they grade generators.
+
+    They share nothing with the guides: other seeds, embeddings of any length, SyncNet's loss.
+
+    Args:
+        clips_by_split: As for `train_guides`.
+        params: As for `train_guides`.
+        key: As for `train_guides`.
+        seed: As for `train_guides`; the same one still gives other draws.
+        device: Where to train.
+        tracker: Receives the loss, as `evaluator/all/level0/loss`.
+        out: Receives `evaluators/{all,no_lips}/level{l}/`, one checkpoint each.
+
+    Returns:
+        As for `train_guides`, named `evaluator.all.level0.test.cross_clip.accuracy`.
+
+    Raises:
+        ValueError: If there is no clip to train on.
+        FloatingPointError: If a loss is not finite.
+    """
+    setting = _setting(clips_by_split, params, key, seed, device, tracker)
+    metrics: dict[str, float] = {}
+    for points in POINT_SETS:
+        for level, steps in enumerate(params.evaluator_steps):
+            name = f"evaluator/{points}/level{level}"
+            network = _Network(name, level, points, False, params.pairs[level], steps)
+            folder = out / "evaluators" / points / f"level{level}"
+            metrics |= _train_once(network, setting, folder)
+    return metrics
+
+
+def load_syncers(folder: Path, device: torch.device) -> list[Syncer]:
+    """Read a pyramid, frozen, lowest level first.
+
+    Args:
+        folder: Holds `level{l}/` checkpoints; levels may be missing.
+        device: Where to put them.
+
+    Raises:
+        InputError: If the folder holds no checkpoint, or an unreadable one.
+    """
+    syncers = []
+    for path in folder.glob("level*"):
+        tensors, metadata = checkpoint.load(path)
+        syncer = Syncer.from_config(metadata["config"])
+        syncer.load_state_dict(tensors)
+        syncers.append(syncer.to(device).eval().requires_grad_(False))
+    if not syncers:
+        raise InputError(f"{folder} holds no syncer (level0/, level1/, ...): run train-syncers")
+    return sorted(syncers, key=lambda syncer: syncer.level)
+
+
+def _setting(
+    clips: Mapping[str, Sequence[Clip]],
+    params: TrainSyncers,
+    key: str,
+    seed: int,
+    device: torch.device,
+    tracker: Tracker,
+) -> _Setting:
+    return _Setting(clips, statistics(clips["train"]), params, seed, device, tracker, key)
+
+
+def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str, float]:
+    """Train, score and save, unless that is done already or cannot be done."""
+    finished = _finished_metrics(folder, setting.key)
+    if finished is not None:
+        logger.info("%s: finished before, left as it is", network.name)
+        return finished
+    shutil.rmtree(folder, ignore_errors=True)  # of other parameters or other data
+    if network.steps == 0:
+        logger.info("%s: left out, it has no steps", network.name)
+        return {f"{network.prefix}.skipped": 1.0}
+    params = setting.params
+    windows = _windows(setting, "train", network.level, valid_only=params.valid_only)
+    size = windows.group_size(network.pairs, _largest(network.pairs, params))
+    if size < MIN_GROUP:
+        logger.warning(
+            "%s: skipped. A %s group takes %d windows, found %d (%d windows, %d clips too short)",
+            *(network.name, network.pairs, MIN_GROUP, size, windows.count, windows.too_short),
+        )
+        return {f"{network.prefix}.skipped": 1.0}
+
+    syncer, temperature = _fit(network, windows, setting)
+    metrics = {f"{network.prefix}.{name}": value for name, value in _score(syncer, setting)}
+    metadata = {
+        **asdict(network),
+        "config": syncer.to_config(),
+        "kernel": params.kernel,
+        "loss": "info_nce" if network.guide else "contrastive",
+        "group_size": size,
+        "windows": windows.count,
+        "clips_too_short": windows.too_short,
+        "temperature": temperature().item() if network.guide else None,
+        "metrics": metrics,
+        "key": setting.key,
+    }
+    checkpoint.save(folder, syncer.state_dict(), metadata)
+    return metrics
+
+
+def _finished_metrics(folder: Path, key: str) -> dict[str, float] | None:
+    """Metrics of the network in `folder`, or None where it is missing or of another key."""
+    try:
+        _, metadata = checkpoint.load(folder)
+    except InputError:
+        return None
+    metrics: dict[str, float] = metadata["metrics"]
+    return metrics if metadata["key"] == key else None
+
+
+def _windows(setting: _Setting, split: str, level: int, *, valid_only: bool) -> Windows:
+    kernel = setting.params.kernel
+    return Windows(setting.clips[split], level=level, kernel=kernel, valid_only=valid_only)
+
+
+def _largest(pairs: Pairs, params: TrainSyncers) -> int:
+    return params.cross_clip_group if pairs == "cross_clip" else params.same_clip_group
+
+
+def _seeds(seed: int, name: str) -> tuple[int, np.random.Generator]:
+    """Seed of the weights and generator of the draws, other ones for every name."""
+    digest = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
+    weights, draws = np.random.SeedSequence([seed, *digest.tolist()]).spawn(2)
+    return int(weights.generate_state(1)[0]), np.random.default_rng(draws)
+
+
+def _build(network: _Network, setting: _Setting, seed: int) -> Syncer:
+    params, known = setting.params, setting.statistics
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        syncer = Syncer(
+            level=network.level,
+            points=POINT_SETS[network.points],
+            normalise=network.guide,
+            motion_stem=params.motion_stem,
+            motion_widths=params.motion_widths,
+            audio_stem=params.audio_stem,
+            audio_widths=params.audio_widths,
+            blocks=params.blocks,
+            embedding=params.embedding,
+            mel_bands=len(known.audio_mean_M),
+        )
+    if params.standardise:
+        points = list(syncer.points)
+        syncer.motion_norm.fit(
+            torch.from_numpy(known.motion_mean_PD[points].reshape(-1)),
+            torch.from_numpy(known.motion_std_PD[points].reshape(-1)),
+        )
+        syncer.audio_norm.fit(
+            torch.from_numpy(known.audio_mean_M), torch.from_numpy(known.audio_std_M)
+        )
+    return syncer.to(setting.device)
+
+
+def _fit(network: _Network, windows: Windows, setting: _Setting) -> tuple[Syncer, Temperature]:
+    """Train one network; the temperature is that of a guide."""
+    params = setting.params
+    weights_seed, rng = _seeds(setting.seed, network.name)
+    syncer = _build(network, setting, weights_seed)
+    temperature = Temperature(params.temperature, learn=params.learn_temperature)
+    temperature.to(setting.device)
+    optimizer = torch.optim.Adam(
+        [*syncer.parameters(), *temperature.parameters()],
+        lr=params.learning_rate,
+        weight_decay=params.weight_decay,
+    )
+    syncer.train()
+    for step in range(network.steps):
+        batch = windows.sample(
+            network.pairs,
+            groups=params.groups_per_step,
+            largest=_largest(network.pairs, params),
+            rng=rng,
+            audio_range=setting.statistics.audio_range if params.augment else None,
+        )
+
+        # forward
+        motion_GNE, audio_GNE = _embed(syncer, batch, setting.device)
+        if network.guide:
+            margin = margin_at(step, params.margin, params.margin_growth, params.max_margin)
+            loss = info_nce(motion_GNE, audio_GNE, temperature=temperature(), margin=margin)
+        else:
+            shift = int(rng.integers(1, audio_GNE.shape[1]))
+            loss = contrastive(
+                motion_GNE.flatten(0, 1),
+                audio_GNE.flatten(0, 1),
+                audio_GNE.roll(shift, dims=1).flatten(0, 1),
+                margin=params.evaluator_margin,
+            )
+
+        # backward
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+        # report: .item() waits for the GPU, so only now and then
+        if step % params.log_every_steps == 0 or step == network.steps - 1:
+            _report(network, step, loss, temperature, setting.tracker)
+    return syncer.eval(), temperature
+
+
+def _report(
+    network: _Network, step: int, loss: Tensor, temperature: Temperature, tracker: Tracker
+) -> None:
+    values = {"loss": loss.item()}
+    if network.guide:
+        values["temperature"] = temperature().item()
+    if not np.isfinite(list(values.values())).all():
+        raise FloatingPointError(f"{network.name}, step {step}: not finite: {values}")
+    tracker.log({f"{network.name}/{name}": value for name, value in values.items()}, step)
+    terms = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+    logger.info("%s  step %6d  %s", network.name, step, terms)
+
+
+def _embed(syncer: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Embeddings (G, N, E) of a batch's motion and audio."""
+    motion_GN5PD = torch.from_numpy(batch.motion_GN5PD).to(device)
+    audio_GN20M = torch.from_numpy(batch.audio_GN20M).to(device)
+    motion_NE, audio_NE = syncer(motion_GN5PD.flatten(0, 1), audio_GN20M.flatten(0, 1))
+    groups = motion_GN5PD.shape[:2]
+    return motion_NE.unflatten(0, groups), audio_NE.unflatten(0, groups)
+
+
+def _score(syncer: Syncer, setting: _Setting) -> Iterator[tuple[str, float]]:
+    """Accuracy@1 on speakers that were not trained on, for both kinds of pairs."""
+    splits = [split for split in ("val", "test") if setting.clips.get(split)]
+    if "val" not in splits:
+        logger.warning("level %d: no speaker in val, scored on train instead", syncer.level)
+        splits.insert(0, "train")
+    for split in splits:
+        windows = _windows(setting, split, syncer.level, valid_only=True)
+        for pairs in PAIRS:
+            largest = _largest(pairs, setting.params)
+            tiling = windows.tile(pairs, largest, np.random.default_rng(setting.seed))
+            batches = (windows.gather(start_N[None]) for start_N in tiling.groups)
+            for name, value in _accuracy(syncer, batches, setting.device):
+                yield f"{split}.{pairs}.{name}", value
+            yield f"{split}.{pairs}.dropped", float(tiling.dropped)
+
+
+def _accuracy(
+    syncer: Syncer, batches: Iterator[Batch], device: torch.device
+) -> Iterator[tuple[str, float]]:
+    """Accuracy@1 of batches of one group each; only the count, 0, where there is none."""
+    with torch.inference_mode():
+        groups = [_embed(syncer, batch, device) for batch in batches]
+    if not groups:
+        yield "windows", 0.0
+        return
+    accuracy = accuracy_at_1((motion_GNE[0], audio_GNE[0]) for motion_GNE, audio_GNE in groups)
+    yield "accuracy", accuracy.value
+    yield "low", accuracy.interval[0]
+    yield "high", accuracy.interval[1]
+    yield "chance", accuracy.chance
+    yield "windows", float(accuracy.windows)

@@ -1,0 +1,71 @@
+import pytest
+import yaml
+
+from mssync.errors import ParamsError
+from mssync.params import digest, load
+
+SHIPPED = ["params.yaml", "params.test.yaml"]
+
+
+@pytest.fixture
+def edited(root, tmp_path):
+    """A parameter file with one value replaced."""
+
+    def edit(section, field, value):
+        content = yaml.safe_load((root / "params.yaml").read_text())
+        content[section][field] = value
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return edit
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_parameter_file_fits_the_schema(root, name):
+    assert load(root / name).train_syncers.kernel == 7
+
+
+def test_a_wrong_value_names_the_field_the_value_and_the_bound(edited):
+    with pytest.raises(ParamsError) as error:
+        load(edited("build_dataset", "val_ratio", 1.5))
+    assert "build_dataset.val_ratio" in str(error.value)
+    assert "less than or equal to 1" in str(error.value)
+    assert "found 1.5" in str(error.value)
+
+
+def test_an_unknown_field_is_refused(edited):
+    with pytest.raises(ParamsError, match=r"extract_landmarks\.max_gap: Extra inputs"):
+        load(edited("extract_landmarks", "max_gap", 3))
+
+
+def test_a_number_that_yaml_reads_as_text_is_refused(root, tmp_path):
+    text = (root / "params.yaml").read_text()
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("learning_rate: 0.001", "learning_rate: 3e-x"))
+    with pytest.raises(ParamsError, match=r"train_syncers\.learning_rate.*'3e-x'"):
+        load(path)
+
+
+def test_an_even_kernel_is_refused(edited):
+    with pytest.raises(ParamsError, match="kernel must be odd, found 6"):
+        load(edited("train_syncers", "kernel", 6))
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(ParamsError, match="does not exist. Run from the project's folder"):
+        load(tmp_path / "params.yaml")
+
+
+def test_a_file_that_is_not_yaml_is_refused(tmp_path):
+    (tmp_path / "params.yaml").write_text("run: [1, 2")
+    with pytest.raises(ParamsError, match="cannot be read as YAML"):
+        load(tmp_path / "params.yaml")
+
+
+def test_the_digest_follows_values_not_layout(root, tmp_path, edited):
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load((root / "params.yaml").read_text())))
+    shipped = digest(load(root / "params.yaml"))
+    assert digest(load(path)) == shipped
+    assert digest(load(edited("run", "seed", 1))) != shipped
