@@ -206,9 +206,7 @@ def demo(
     if sources is None:
         workspace = chain.run_demo(project, workers=workers)
     else:
-        workspace = chain.run_sources(
-            project, sources, name=name or sources.resolve().parent.name
-        )
+        workspace = chain.run_sources(project, sources, name=name or sources.resolve().parent.name)
     typer.echo(report.summary(workspace))
     if sources is None:
         typer.echo("\nYour own videos:  make demo SOURCES=path/to/sources.csv")

@@ -87,6 +87,7 @@ class BuildDataset(Section):
     """Joining, filtering, normalising and splitting. Every threshold that only decides is here."""
 
     min_frames: int = Field(ge=20, description="Shortest clip kept, at 25 Hz.")
+    min_source_fps_hz: float = Field(ge=0, description="Lowest rate of the source's frames.")
     min_tracked_ratio: Ratio = Field(description="Least share of frames in which a face was found.")
     max_gap_frames: int = Field(ge=0, description="Longest run of interpolated frames.")
     min_confidence: Ratio = Field(description="Least mean confidence of the face track.")
@@ -234,7 +235,9 @@ class TrainGenerator(Section):
 class Evaluate(Section):
     """Scores, plots and the gallery (ms-sync.md, section 7)."""
 
-    frames: int = Field(ge=40, description="Length of the generated sequences.")
+    frames: int = Field(
+        ge=65, description="Length of the sequences; 25 frames less must leave a level-3 window."
+    )
     max_sequences: Count = Field(description="Most sequences scored; evenly taken over clips.")
     gallery_clips: Count = Field(description="Sequences shown in the gallery.")
     bootstrap: int = Field(ge=100, description="Resamples of an interval.")

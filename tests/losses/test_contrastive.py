@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from mssync.losses.contrastive import contrastive
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+
 from mssync.losses.infonce import Temperature, info_nce, margin_at
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from mssync.metrics.retrieval import accuracy_at_1, wilson_interval
 
 

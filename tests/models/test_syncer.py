@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+
 from mssync.landmarks import ibug
 from mssync.models.convnext import Block, Tower
 from mssync.models.syncer import Syncer

@@ -45,6 +45,15 @@ def load_clips(folder: Path) -> dict[str, list[Clip]]:
     return clips
 
 
+def media(folder: Path) -> dict[str, str]:
+    """SHA-256 of every clip's media, by clip id.
+
+    Raises:
+        InputError: If the folder holds no dataset.
+    """
+    return {row["clip_id"]: row["sha256"] for row in records.read(folder / CLIPS, records.CLIPS)}
+
+
 def load_metadata(folder: Path) -> dict[str, Any]:
     """Revision, counts and statistics.
 

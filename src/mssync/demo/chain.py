@@ -92,7 +92,8 @@ def run_sources(project: Path, sources: Path, *, name: str) -> Path:
 def _check_project(project: Path) -> None:
     if not (project / "dvc.yaml").is_file() or not (project / "src" / "mssync").is_dir():
         raise InputError(
-            f"{project.resolve()} is not the project's folder (no dvc.yaml and src/mssync): go there"
+            f"{project.resolve()} is not the project's folder (it has no dvc.yaml and src/mssync): "
+            "go there"
         )
 
 

@@ -89,7 +89,7 @@ def frames(
     """
     decoded = _decode(path, clock)
     if clock.fps_hz > max_fps_hz:
-        decoded = _nearest_to_ticks(decoded)
+        decoded = _nearest_to_ticks(decoded, clock.frames)
     count = 0
     for time_s, frame in decoded:
         picture = frame.to_ndarray(format="rgb24")
@@ -120,10 +120,12 @@ def _decode(path: Path, clock: Clock) -> Iterator[tuple[float, av.VideoFrame]]:
 
 
 def _nearest_to_ticks(
-    decoded: Iterator[tuple[float, av.VideoFrame]],
+    decoded: Iterator[tuple[float, av.VideoFrame]], ticks: int
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     best: tuple[float, av.VideoFrame] | None = None
     for time_s, frame in decoded:
+        if nearest_frame(time_s) >= ticks:
+            break
         if best is None:
             best = (time_s, frame)
             continue

@@ -18,7 +18,6 @@ from mssync.params import DownloadVideos
 logger = logging.getLogger(__name__)
 
 RETRYABLE = frozenset({"network", "timeout", "rate_limit"})
-_CHUNK_BYTES = 1 << 18
 _STATUS_REASONS = {401: "private", 403: "private", 404: "gone", 410: "gone", 429: "rate_limit",
                    451: "geo"}  # fmt: skip
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -142,7 +141,7 @@ def _receive(
     response: httpx.Response, partial: Path, *, append: bool, params: DownloadVideos
 ) -> None:
     with partial.open("ab" if append else "wb") as file:
-        for chunk in response.iter_bytes(_CHUNK_BYTES):
+        for chunk in response.iter_bytes():
             file.write(chunk)
             _check_size(file.tell(), params)
 

@@ -112,6 +112,7 @@ def _failures(scores: Mapping[str, float], params: BuildDataset) -> Iterator[tup
     """Thresholds that a clip misses: reason and sentence, the gravest first."""
     at_least = {
         "frames": ("too_short", "min_frames"),
+        "source_fps_hz": ("too_few_frames", "min_source_fps_hz"),
         "tracked_ratio": ("face_lost", "min_tracked_ratio"),
         "mean_confidence": ("low_confidence", "min_confidence"),
         "interocular_px": ("face_too_small", "min_interocular_px"),

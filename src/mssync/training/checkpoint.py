@@ -5,7 +5,6 @@ The JSON holds what is needed to build the module again and to know where it cam
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,13 +37,13 @@ def save(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any
     )
     (temporary / METADATA).write_text(json.dumps(dict(metadata), indent=2, sort_keys=True) + "\n")
     if folder.exists():
-        previous = folder.with_name(f".{folder.name}.previous")
+        previous = _previous(folder)
         shutil.rmtree(previous, ignore_errors=True)
-        os.rename(folder, previous)
-        os.rename(temporary, folder)
+        folder.rename(previous)
+        temporary.rename(folder)
         shutil.rmtree(previous)
     else:
-        os.rename(temporary, folder)
+        temporary.rename(folder)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -53,6 +52,9 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: If the folder holds no whole checkpoint.
     """
+    previous = _previous(folder)
+    if not folder.exists() and previous.exists():  # killed between the two renames of `save`
+        previous.rename(folder)
     try:
         metadata: dict[str, Any] = json.loads((folder / METADATA).read_text())
         return load_file(folder / WEIGHTS), metadata
@@ -60,6 +62,10 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{folder} holds no readable checkpoint ({WEIGHTS} and {METADATA}): {error}"
         ) from error
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
 
 
 def sha256(folder: Path) -> str:

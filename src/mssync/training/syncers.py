@@ -291,6 +291,7 @@ def _fit(network: _Network, windows: Windows, setting: _Setting) -> tuple[Syncer
         [*syncer.parameters(), *temperature.parameters()],
         lr=params.learning_rate,
         weight_decay=params.weight_decay,
+        fused=True,  # one pass over the weights: a quarter of a small step on a CPU
     )
     syncer.train()
     for step in range(network.steps):

@@ -1,0 +1,191 @@
+"""What `evaluate` measures: held-out sequences, what systems make of them, and their scores.
+
+Axes: T frames, A = 4 T audio rows, P = 68 points, D = 2, M mel bands.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mssync.data.clips import Clip
+from mssync.metrics import bootstrap, coupling, frechet, sync
+from mssync.metrics.bootstrap import Estimate
+from mssync.metrics.sync import Evaluator, SystemSync
+from mssync.models.generator import Generator
+from mssync.params import Evaluate
+from mssync.timing import ROWS_PER_FRAME
+
+Motion = NDArray[np.float32]
+Pair = tuple[Motion, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A held-out piece of a clip.
+
+    Attributes:
+        clip_id: The clip.
+        speaker_id: Who speaks.
+        start: First frame in the clip.
+        motion_TPD: Ground truth, (T, 68, 2).
+        audio_AM: (4 T, 26).
+    """
+
+    clip_id: str
+    speaker_id: str
+    start: int
+    motion_TPD: Motion
+    audio_AM: NDArray[np.float32]
+
+    @property
+    def pair(self) -> Pair:
+        """Motion and audio."""
+        return self.motion_TPD, self.audio_AM
+
+
+def excerpts(clips: Sequence[Clip], *, frames: int, at_most: int) -> list[Excerpt]:
+    """Pieces of `frames` frames that do not overlap, evenly taken over all there are."""
+    found = [
+        Excerpt(
+            clip.clip_id,
+            clip.speaker_id,
+            start,
+            clip.motion_TPD[start : start + frames],
+            clip.audio_AM[start * ROWS_PER_FRAME : (start + frames) * ROWS_PER_FRAME],
+        )
+        for clip in clips
+        for start in range(0, clip.frames - frames + 1, frames)
+    ]
+    if len(found) <= at_most:
+        return found
+    chosen = np.linspace(0, len(found) - 1, at_most).round().astype(int)
+    return [found[index] for index in chosen]
+
+
+def generate(model: Generator, pieces: Sequence[Excerpt], device: torch.device) -> list[Motion]:
+    """What a generator makes of each piece's first frame and sound: (T, 68, 2) each."""
+    source_BPD = torch.from_numpy(np.stack([piece.motion_TPD[0] for piece in pieces]))
+    audio_BAM = torch.from_numpy(np.stack([piece.audio_AM for piece in pieces]))
+    with torch.inference_mode():
+        motion_BTPD = model.generate(source_BPD.to(device), audio_BAM.to(device))
+    return list(motion_BTPD.cpu().numpy())
+
+
+SyncScores = dict[str, dict[int, dict[str, SystemSync]]]
+
+
+def score_sync(
+    generated: Mapping[str, Sequence[Motion]],
+    pieces: Sequence[Excerpt],
+    evaluators: Mapping[str, Sequence[Evaluator]],
+    params: Evaluate,
+    *,
+    kernel: int,
+    seed: int,
+    device: torch.device,
+) -> SyncScores:
+    """Synchrony of every system, ceiling and floors: by point set, level and system."""
+    systems = sync.reference_systems(
+        [piece.pair for piece in pieces], [piece.speaker_id for piece in pieces]
+    )
+    for name, motions in generated.items():
+        systems[name] = [
+            (motion, piece.audio_AM) for motion, piece in zip(motions, pieces, strict=True)
+        ]
+    return {
+        points: {
+            evaluator.level: sync.score_systems(
+                systems,
+                evaluator,
+                kernel=kernel,
+                rng=np.random.default_rng([seed, evaluator.level]),
+                resamples=params.bootstrap,
+                device=str(device),
+            )
+            for evaluator in judges
+        }
+        for points, judges in evaluators.items()
+    }
+
+
+def sync_metrics(scores: SyncScores, system: str) -> dict[str, Any]:
+    """One system's synchrony as JSON: score -> points -> level -> value, interval, references."""
+    metrics = dict[str, Any]()
+    for score in sync.SCORES:
+        for points, levels in scores.items():
+            for level, systems in levels.items():
+                own = systems[system]
+                entry = asdict(own.scores[score]) | {
+                    reference: systems[reference].scores[score].value
+                    for reference in (sync.CEILING, *sync.FLOORS)
+                }
+                if score in sync.NORMALISED:
+                    place = own.normalised[score]
+                    entry |= {
+                        "normalised": place.value,
+                        "normalised_low": place.low,
+                        "normalised_high": place.high,
+                    }
+                by_level = metrics.setdefault(score, {}).setdefault(points, {})
+                by_level[f"level{level}"] = entry
+    return metrics
+
+
+def score_frechet(
+    motions: Sequence[Motion],
+    pieces: Sequence[Excerpt],
+    training: Sequence[Motion],
+    judge: Evaluator,
+    *,
+    axes: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Fréchet distances of a system to the ground truth, N beside each."""
+    real = [piece.motion_TPD for piece in pieces]
+    features: dict[str, Callable[[Sequence[Motion]], NDArray[np.float64]]] = {
+        "fd_frame": frechet.frame_features,
+        "fd_time": frechet.time_features,
+        "fd_motion": lambda given: frechet.motion_features(given, judge, device=str(device)),
+    }
+    found = {}
+    for name, extract in features.items():
+        basis = frechet.principal_axes(extract(training), axes)
+        found[name] = asdict(frechet.frechet(extract(real), extract(motions), basis=basis))
+    return found
+
+
+def score_coupling(
+    motions: Mapping[str, Sequence[Motion]], pieces: Sequence[Excerpt], params: Evaluate, seed: int
+) -> dict[str, dict[str, Estimate]]:
+    """Correlation of head speed, and of mouth opening, with loudness: measure -> system."""
+    measures = {
+        "head_speed_loudness": coupling.speech_head_coupling,
+        "mouth_opening_loudness": coupling.speech_mouth_coupling,
+    }
+    donors = sync.other_clips([piece.speaker_id for piece in pieces])
+    sounds = {name: [piece.audio_AM for piece in pieces] for name in motions}
+    everything = {
+        **motions,
+        sync.CEILING: [piece.motion_TPD for piece in pieces],
+        sync.OTHER_AUDIO: [piece.motion_TPD for piece in pieces],
+    }
+    sounds |= {
+        sync.CEILING: [piece.audio_AM for piece in pieces],
+        sync.OTHER_AUDIO: [pieces[donor].audio_AM for donor in donors],
+    }
+    rng = np.random.default_rng([seed, 99])
+    return {
+        measure: {
+            system: bootstrap.mean(
+                [couple(m, a) for m, a in zip(everything[system], sounds[system], strict=True)],
+                rng=rng,
+                resamples=params.bootstrap,
+            )
+            for system in (sync.CEILING, *motions, sync.OTHER_AUDIO)
+        }
+        for measure, couple in measures.items()
+    }

@@ -1,0 +1,206 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from mssync import pyramid
+from mssync.data.clips import Clip
+from mssync.data.windows import MIN_GROUP, Windows
+
+
+def numbered_clip(number, frames):
+    """Every coordinate of frame t is 1000 number + t, every energy of row r 1000 number + r / 4."""
+    motion = np.broadcast_to(np.arange(frames)[:, None, None], (frames, 68, 2))
+    audio = np.broadcast_to(np.arange(4 * frames)[:, None] / 4, (4 * frames, 26))
+    return Clip(
+        clip_id=f"clip{number}",
+        speaker_id=f"speaker{number}",
+        split="train",
+        motion_TPD=(1000 * number + motion).astype(np.float32),
+        audio_AM=(1000 * number + audio).astype(np.float32),
+    )
+
+
+def windows_of(*frames, level=0, valid_only=True):
+    clips = [numbered_clip(number, count) for number, count in enumerate(frames)]
+    return Windows(clips, level=level, kernel=7, valid_only=valid_only)
+
+
+def clips_and_starts(batch):
+    """Clip and first frame of each window of a batch of level 0, both (G, N)."""
+    first = batch.motion_GN5PD[:, :, 0, 0, 0]
+    return first // 1000, first % 1000
+
+
+def test_windows_are_five_samples_and_the_twenty_rows_of_the_same_time():
+    batch = windows_of(60, 90).sample(
+        "cross_clip", groups=3, largest=8, rng=np.random.default_rng(0)
+    )
+    assert batch.motion_GN5PD.shape == (3, 8, 5, 68, 2)
+    assert batch.audio_GN20M.shape == (3, 8, 20, 26)
+    first = batch.motion_GN5PD[:, :, :1, 0, 0]
+    np.testing.assert_array_equal(batch.motion_GN5PD[..., 5, 1], first + np.arange(5))
+    np.testing.assert_allclose(batch.audio_GN20M[..., 3], first + np.arange(20) / 4)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_windows_of_higher_levels_are_those_of_the_pyramid(level):
+    clip = Clip(
+        "a",
+        "a",
+        "train",
+        np.random.default_rng(0).random((101, 68, 2), dtype=np.float32),
+        np.random.default_rng(1).random((404, 26), dtype=np.float32),
+    )
+    windows = Windows([clip], level=level, kernel=7, valid_only=False)
+    motion = pyramid.array_at_level(clip.motion_TPD, level)
+    audio = pyramid.array_at_level(clip.audio_AM, level)
+    starts = np.arange(windows.count)
+    batch = windows.gather(starts[None])
+    assert windows.count == len(motion) - 4
+    for start in starts[:-1]:
+        np.testing.assert_array_equal(batch.motion_GN5PD[0, start], motion[start : start + 5])
+        rows = audio[4 * start : 4 * start + 20]
+        np.testing.assert_array_equal(batch.audio_GN20M[0, start][: len(rows)], rows)
+
+
+@pytest.mark.parametrize(("pairs", "largest"), [("cross_clip", 30), ("same_clip", 12)])
+def test_windows_of_a_group_never_overlap(pairs, largest):
+    windows, rng = windows_of(31, 64, 120, 77), np.random.default_rng(0)
+    for _ in range(50):
+        batch = windows.sample(pairs, groups=4, largest=largest, rng=rng)
+        for clips, starts in zip(*clips_and_starts(batch), strict=True):
+            for clip in set(clips):
+                of_clip = sorted(starts[clips == clip])
+                assert all(later - earlier >= 5 for earlier, later in pairwise(of_clip))
+
+
+def test_same_clip_groups_come_from_one_clip_and_cross_clip_groups_from_several():
+    windows, rng = windows_of(100, 100, 100), np.random.default_rng(0)
+    same, _ = clips_and_starts(windows.sample("same_clip", groups=8, largest=12, rng=rng))
+    cross, _ = clips_and_starts(windows.sample("cross_clip", groups=8, largest=12, rng=rng))
+    assert (same == same[:, :1]).all()
+    assert len(set(same[:, 0])) > 1
+    assert all(len(set(group)) > 1 for group in cross)
+
+
+@pytest.mark.parametrize("pairs", ["cross_clip", "same_clip"])
+def test_every_window_is_drawn_about_as_often_as_any_other(pairs):
+    windows, rng = windows_of(43, 43), np.random.default_rng(0)
+    drawn = np.zeros((2, 39))
+    for _ in range(300):
+        clips, starts = clips_and_starts(windows.sample(pairs, groups=4, largest=7, rng=rng))
+        np.add.at(drawn, (clips.astype(int), starts.astype(int)), 1)
+    assert drawn.min() > 0.6 * drawn.mean()
+    assert drawn.max() < 1.4 * drawn.mean()
+
+
+def test_a_group_is_as_large_as_what_exists():
+    windows = windows_of(60, 30)  # 56 and 26 windows
+    assert windows.group_size("cross_clip", 48) == 11 + 5
+    assert windows.group_size("cross_clip", 8) == 8
+    assert windows.group_size("same_clip", 12) == 11
+
+
+def test_shorter_clips_give_smaller_groups_of_the_same_clip():
+    windows, rng = windows_of(30, 120), np.random.default_rng(0)
+    sizes = {
+        windows.sample("same_clip", groups=2, largest=12, rng=rng).motion_GN5PD.shape[1]
+        for _ in range(30)
+    }
+    assert sizes == {5, 12}
+
+
+@pytest.mark.parametrize(("level", "count"), [(0, 39), (1, 14), (2, 2), (3, 0)])
+def test_padded_windows_are_left_out_on_request(level, count):
+    assert windows_of(43, level=level).count == count
+    everything = windows_of(43, level=level, valid_only=False)
+    assert everything.count == [39, 18, 7, 2][level]
+
+
+def test_clips_too_short_for_a_level_are_counted():
+    windows = windows_of(43, 43, 90, level=3)
+    assert (windows.too_short, windows.count) == (2, len(pyramid.valid_windows(90, 3)))
+
+
+def test_a_kernel_wider_than_a_clip_leaves_no_window():
+    clips = [numbered_clip(0, 20)]
+    windows = Windows(clips, level=1, kernel=41, valid_only=False)
+    assert (windows.too_short, windows.count) == (1, 0)
+
+
+@pytest.mark.parametrize("pairs", ["cross_clip", "same_clip"])
+def test_a_level_without_a_group_says_so(pairs):
+    for windows in (windows_of(20), windows_of(43, level=3)):
+        assert windows.group_size(pairs, 48) < MIN_GROUP
+        with pytest.raises(ValueError, match=f"no {pairs} group of 4 windows"):
+            windows.sample(pairs, groups=1, largest=48, rng=np.random.default_rng(0))
+
+
+def test_no_clip_is_refused():
+    with pytest.raises(ValueError, match="no clip"):
+        windows_of()
+
+
+def test_tiles_hold_every_window_that_does_not_overlap_once():
+    windows, rng = windows_of(60, 43), np.random.default_rng(0)  # 12 and 8 windows
+    cross = windows.tile("cross_clip", 6, rng)
+    assert [len(group) for group in cross.groups] == [6, 6, 6]
+    assert cross.dropped == 2
+    starts = np.concatenate(cross.groups)
+    assert len(set(starts)) == 18
+    assert all(start % 5 == 0 for start in starts if start < 60)
+
+
+def test_tiles_of_one_clip_are_as_large_as_the_clip_gives():
+    tiling = windows_of(60, 43, 23).tile("same_clip", 12, np.random.default_rng(0))
+    assert [len(group) for group in tiling.groups] == [12, 8, 4]
+    assert tiling.dropped == 0
+    tiling = windows_of(22, 12).tile("same_clip", 12, np.random.default_rng(0))
+    assert [len(group) for group in tiling.groups] == [4]
+    assert tiling.dropped == 2
+
+
+def test_no_window_makes_no_tile():
+    tiling = windows_of(43, level=3).tile("cross_clip", 48, np.random.default_rng(0))
+    assert (tiling.groups, tiling.dropped) == ([], 0)
+
+
+def test_the_same_seed_draws_the_same_batch():
+    windows = windows_of(60, 90)
+    batches = [
+        windows.sample(
+            "cross_clip", groups=2, largest=8, rng=np.random.default_rng(seed), audio_range=9.0
+        )
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(batches[0].motion_GN5PD, batches[1].motion_GN5PD)
+    np.testing.assert_array_equal(batches[0].audio_GN20M, batches[1].audio_GN20M)
+    assert not np.array_equal(batches[0].motion_GN5PD, batches[2].motion_GN5PD)
+
+
+def test_augmentation_is_one_draw_for_each_clip_of_each_group():
+    flat = [
+        Clip(
+            f"{number}",
+            f"{number}",
+            "train",
+            np.random.default_rng(0).uniform(0.2, 0.8, (1, 68, 2)).astype(np.float32).repeat(60, 0),
+            np.full((240, 26), 100.0 * number, np.float32),
+        )
+        for number in range(2)
+    ]
+    windows = Windows(flat, level=0, kernel=7, valid_only=True)
+    batch = windows.sample(
+        "cross_clip", groups=2, largest=12, rng=np.random.default_rng(0), audio_range=10.0
+    )
+    faces = set()
+    for group in range(2):
+        number = batch.audio_GN20M[group, :, 0, 0] > 50
+        for of_clip in (number, ~number):
+            motion, audio = batch.motion_GN5PD[group, of_clip], batch.audio_GN20M[group, of_clip]
+            assert len(motion) > 1
+            assert (motion == motion[0, 0]).all()
+            assert (audio == audio[0, 0, 0]).all()
+            faces.add(motion[0, 0].tobytes())
+    assert len(faces) == 4

@@ -1,0 +1,273 @@
+import json
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mssync.data.clips import Clip
+from mssync.errors import InputError
+from mssync.landmarks import ibug
+from mssync.params import load
+from mssync.tracking import NullTracker
+from mssync.training import checkpoint
+from mssync.training.syncers import load_syncers, train_evaluators, train_guides
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "motion_stem": 24,
+    "motion_widths": [24, 24, 24, 32],
+    "audio_stem": 8,
+    "audio_widths": [16, 16, 24, 32],
+    "embedding": 16,
+    "groups_per_step": 1,
+    "learning_rate": 0.003,
+    "learn_temperature": True,
+    "augment": False,
+    "log_every_steps": 5,
+    "guide_steps": [6, 0, 0, 0],
+    "evaluator_steps": [6, 0, 0, 0],
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small networks gain nothing by threads, and lose much on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def talking_clip(number, frames, split="train"):
+    """A face whose mouth opens with the loudness of its speech."""
+    rng = np.random.default_rng(number)
+    noise = rng.normal(size=4 * frames + 12)
+    loudness = np.convolve(noise, np.hanning(15)[1:], mode="valid")[: 4 * frames] / 2
+    motion = np.repeat(rng.uniform(0.3, 0.7, (1, 68, 2)), frames, axis=0)
+    motion[:, 65:, 1] += 0.05 * np.resize(loudness[::4], frames)[:, None]
+    audio = np.resize(loudness, 4 * frames)[:, None] * 2 + rng.normal(-6, 0.3, (4 * frames, 26))
+    return Clip(
+        f"{split}{number}",
+        f"{split}{number}",
+        split,
+        (motion + rng.normal(0, 0.001, motion.shape)).astype(np.float32),
+        audio.astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return {
+        "train": [talking_clip(number, 90) for number in range(4)],
+        "val": [talking_clip(10, 60, "val")],
+        "test": [talking_clip(20, 60, "test"), talking_clip(21, 60, "test")],
+    }
+
+
+def tiny(**changes):
+    return load(ROOT / "params.yaml").train_syncers.model_copy(update=TINY | changes)
+
+
+def run(train, clips, out, *, tracker=None, key="key", seed=0, **changes):
+    return train(
+        clips,
+        tiny(**changes),
+        key=key,
+        seed=seed,
+        device=torch.device("cpu"),
+        tracker=tracker or NullTracker(),
+        out=out,
+    )
+
+
+class Recorder:
+    """A tracker that keeps what it is told."""
+
+    def __init__(self):
+        self.steps = {}
+
+    def log(self, values, step):
+        self.steps.setdefault(step, {}).update(values)
+
+
+@pytest.fixture(scope="module")
+def one_group():
+    """Eight clips of one window each."""
+    return {"train": [talking_clip(number, 5) for number in range(8)], "val": [], "test": []}
+
+
+def test_a_guide_memorises_one_group(one_group, tmp_path):
+    recorder = Recorder()
+    metrics = run(train_guides, one_group, tmp_path, tracker=recorder, guide_steps=[100, 0, 0, 0])
+    assert recorder.steps[0]["guide/level0/loss"] > math.log(8)
+    assert recorder.steps[99]["guide/level0/loss"] < 0.05
+    assert metrics["guide.level0.train.cross_clip.accuracy"] == 1.0
+    assert metrics["guide.level0.train.cross_clip.windows"] == 8
+
+
+def test_an_evaluator_memorises_one_group(one_group, tmp_path):
+    recorder = Recorder()
+    metrics = run(
+        train_evaluators,
+        one_group,
+        tmp_path,
+        tracker=recorder,
+        evaluator_steps=[300, 0, 0, 0],
+        embedding=64,
+        learning_rate=0.001,
+    )
+    for points in ("all", "no_lips"):
+        assert recorder.steps[0][f"evaluator/{points}/level0/loss"] > 10
+        assert recorder.steps[299][f"evaluator/{points}/level0/loss"] < 1
+        assert metrics[f"evaluator.{points}.level0.train.cross_clip.accuracy"] == 1.0
+
+
+def test_two_runs_are_equal_bit_for_bit(clips, tmp_path):
+    for run_name in ("first", "second"):
+        torch.rand(3)  # the state of torch's own generator makes no difference
+        run(train_guides, clips, tmp_path / run_name, augment=True)
+    first, second = (
+        checkpoint.load(tmp_path / name / "guides/level0") for name in ("first", "second")
+    )
+    assert first[1] == second[1]
+    assert first[0].keys() == second[0].keys()
+    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+
+
+def test_another_seed_gives_another_network(clips, tmp_path):
+    run(train_guides, clips, tmp_path / "0")
+    run(train_guides, clips, tmp_path / "1", seed=1)
+    assert checkpoint.sha256(tmp_path / "0/guides/level0") != checkpoint.sha256(
+        tmp_path / "1/guides/level0"
+    )
+
+
+def test_every_network_is_independent_of_the_others(clips, tmp_path):
+    run(train_guides, clips, tmp_path / "both", guide_steps=[6, 6, 0, 0])
+    run(train_guides, clips, tmp_path / "fewer", guide_steps=[2, 6, 0, 0])
+    assert checkpoint.sha256(tmp_path / "both/guides/level1") == checkpoint.sha256(
+        tmp_path / "fewer/guides/level1"
+    )
+
+
+def test_a_finished_network_is_not_trained_again(clips, tmp_path):
+    first = run(train_guides, clips, tmp_path, guide_steps=[6, 6, 0, 0])
+    written = (tmp_path / "guides/level0/weights.safetensors").stat().st_mtime_ns
+    (tmp_path / "guides/level1/weights.safetensors").unlink()  # killed before it was finished
+    recorder = Recorder()
+    second = run(train_guides, clips, tmp_path, guide_steps=[6, 6, 0, 0], tracker=recorder)
+    assert second == first
+    assert (tmp_path / "guides/level0/weights.safetensors").stat().st_mtime_ns == written
+    assert {name for values in recorder.steps.values() for name in values} == {
+        "guide/level1/loss",
+        "guide/level1/temperature",
+    }
+
+
+def test_another_key_trains_again(clips, tmp_path):
+    run(train_guides, clips, tmp_path)
+    recorder = Recorder()
+    run(train_guides, clips, tmp_path, key="other", tracker=recorder)
+    assert sorted(recorder.steps) == [0, 5]
+    assert checkpoint.load(tmp_path / "guides/level0")[1]["key"] == "other"
+
+
+def test_a_level_left_out_leaves_no_old_checkpoint(clips, tmp_path):
+    run(train_guides, clips, tmp_path, guide_steps=[6, 6, 0, 0])
+    metrics = run(train_guides, clips, tmp_path, key="other")
+    assert not (tmp_path / "guides/level1").exists()
+    assert metrics["guide.level1.skipped"] == 1.0
+
+
+def test_a_level_without_a_group_is_skipped_and_says_so(clips, tmp_path, caplog):
+    short = {**clips, "train": [talking_clip(number, 60) for number in range(3)]}
+    with caplog.at_level(logging.WARNING):
+        metrics = run(train_guides, short, tmp_path, guide_steps=[6, 0, 0, 6])
+    assert metrics["guide.level3.skipped"] == 1.0
+    assert not (tmp_path / "guides/level3").exists()
+    assert "guide/level3: skipped. A cross_clip group takes 4 windows, found 0" in caplog.text
+
+
+def test_both_held_out_splits_are_scored_on_both_kinds_of_pairs(clips, tmp_path):
+    metrics = run(train_guides, clips, tmp_path)
+    for split, windows in (("val", 12), ("test", 24)):
+        for pairs in ("cross_clip", "same_clip"):
+            name = f"guide.level0.{split}.{pairs}"
+            low, value, high = (metrics[f"{name}.{k}"] for k in ("low", "accuracy", "high"))
+            assert low <= value <= high
+            assert metrics[f"{name}.windows"] + metrics[f"{name}.dropped"] == windows
+    assert metrics["guide.level0.test.cross_clip.chance"] == pytest.approx(1 / 24)
+    assert metrics["guide.level0.test.same_clip.chance"] == pytest.approx(1 / 12)
+    assert not any(".train." in name for name in metrics)
+
+
+def test_without_a_validation_speaker_train_is_scored_and_said_so(clips, tmp_path, caplog):
+    metrics = run(train_guides, {**clips, "val": []}, tmp_path)
+    assert "no speaker in val" in caplog.text
+    assert "guide.level0.train.cross_clip.accuracy" in metrics
+
+
+def test_a_split_without_a_group_counts_no_window(clips, tmp_path):
+    metrics = run(train_guides, {**clips, "test": [talking_clip(30, 20, "test")]}, tmp_path)
+    assert metrics["guide.level0.test.cross_clip.accuracy"] >= 0  # 4 windows
+    metrics = run(
+        train_guides, {**clips, "test": [talking_clip(30, 18, "test")]}, tmp_path, key="other"
+    )
+    assert metrics["guide.level0.test.cross_clip.windows"] == 0
+    assert metrics["guide.level0.test.cross_clip.dropped"] == 3
+    assert "guide.level0.test.cross_clip.accuracy" not in metrics
+
+
+def test_guides_and_evaluators_differ_in_seed_embedding_and_loss(clips, tmp_path):
+    run(train_guides, clips, tmp_path)
+    run(train_evaluators, clips, tmp_path)
+    guide, guide_facts = checkpoint.load(tmp_path / "guides/level0")
+    evaluator, evaluator_facts = checkpoint.load(tmp_path / "evaluators/all/level0")
+    assert not torch.allclose(
+        guide["audio_tower.head.weight"], evaluator["audio_tower.head.weight"], atol=0.1
+    )
+    assert guide_facts["config"]["normalise"]
+    assert not evaluator_facts["config"]["normalise"]
+    assert (guide_facts["loss"], evaluator_facts["loss"]) == ("info_nce", "contrastive")
+    assert 0 < guide_facts["temperature"] < 1
+    assert evaluator_facts["temperature"] is None
+
+
+def test_a_checkpoint_says_what_it_was_made_from(clips, tmp_path):
+    run(train_evaluators, clips, tmp_path)
+    facts = json.loads((tmp_path / "evaluators/no_lips/level0/checkpoint.json").read_text())
+    assert (facts["level"], facts["points"], facts["steps"]) == (0, "no_lips", 6)
+    assert facts["config"]["points"] == list(ibug.NO_LIPS)
+    assert (facts["pairs"], facts["group_size"], facts["windows"]) == ("cross_clip", 48, 4 * 86)
+
+
+def test_syncers_load_frozen_and_lowest_level_first(clips, tmp_path):
+    run(train_guides, clips, tmp_path, guide_steps=[2, 2, 0, 2], cross_clip_group=4)
+    syncers = load_syncers(tmp_path / "guides", torch.device("cpu"))
+    assert [syncer.level for syncer in syncers] == [0, 1, 3]
+    for syncer in syncers:
+        assert not syncer.training
+        assert not any(parameter.requires_grad for parameter in syncer.parameters())
+        assert not torch.equal(syncer.audio_norm.std_C, torch.ones(26))
+
+
+def test_a_folder_without_syncers_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no syncer"):
+        load_syncers(tmp_path, torch.device("cpu"))
+
+
+def test_inputs_stay_raw_when_standardising_is_off(clips, tmp_path):
+    run(train_guides, clips, tmp_path, standardise=False)
+    (syncer,) = load_syncers(tmp_path / "guides", torch.device("cpu"))
+    assert torch.equal(syncer.audio_norm.std_C, torch.ones(26))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(clips, tmp_path):
+    broken = replace(clips["train"][0], audio_AM=np.full((360, 26), np.nan, np.float32))
+    with pytest.raises(FloatingPointError, match=r"guide/level0, step 0: .*loss.*nan"):
+        run(train_guides, {**clips, "train": [broken]}, tmp_path)
+    assert not (tmp_path / "guides/level0").exists()
