@@ -28,7 +28,7 @@ check: setup ## Formatting, lint, types, import arrows, spelling: what CI runs
 	@ruff check .
 	@mypy
 	@lint-imports
-	@codespell src tests docs bench *.md *.yaml
+	@codespell src tests docs *.md *.yaml
 
 format: setup ## Format and sort imports
 	@ruff check --fix-only --quiet .

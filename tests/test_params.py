@@ -53,7 +53,7 @@ def test_an_even_kernel_is_refused(edited):
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(ParamsError, match="does not exist. Run from the project's folder"):
+    with pytest.raises(ParamsError, match=r"does not exist\. Run from the project's folder"):
         load(tmp_path / "params.yaml")
 
 

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path("data/sources.csv")
 BASE = "MSSYNC_SOURCE_BASE"
+# 11 minutes of 14 people: enough for the syncers to know speakers they never heard.
+_CORPUS = corpus.CorpusSpec(speakers=14, clips_per_speaker=5, test_speakers=2, val_speakers=2)
 _SHARED = ("params.yaml", "dvc.yaml", ".dvcignore")
 
 
@@ -46,7 +48,7 @@ def run_demo(project: Path, *, workers: int) -> Path:
         ToolError: If a stage fails.
     """
     _check_project(project)
-    made = corpus.make(corpus_folder(), corpus.CorpusSpec(), workers=workers)
+    made = corpus.make(corpus_folder(), _CORPUS, workers=workers)
     _place(made / "sources.csv", project / SOURCES)
     needs_server = "download-videos" in versions.pending(project)
     with serve(made) if needs_server else nullcontext("") as url:

@@ -150,7 +150,7 @@ def _claim(folder: Path, identity: dict[str, object]) -> None:
     """Leave in the folder what belongs to this very corpus, and nothing else of an older one."""
     folder.mkdir(parents=True, exist_ok=True)
     known = [_read_json(folder / name) for name in (_DONE, _MAKING) if (folder / name).exists()]
-    if not known and any(folder.iterdir()):
+    if not known and any(path.suffix != ".part" for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no demo corpus: name another folder")
     if known and all(content == identity for content in known):
         return

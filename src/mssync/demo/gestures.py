@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from mssync.demo.portrait import Portrait
-from mssync.demo.speech import Speech, Voice
+from mssync.demo.speech import FLOOR_DB, Speech, Voice
 from mssync.landmarks import ibug
 from mssync.timing import FRAME_RATE_HZ, ROW_RATE_HZ, ROWS_PER_FRAME
 
@@ -28,10 +28,10 @@ _UPPER_LIP = [49, 50, 51, 52, 53, *_UPPER_INNER]
 _LOWER_LIP = [55, 56, 57, 58, 59, 65, 66, 67]
 _CORNERS = [48, 60, 54, 64]
 _LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
-_CLOSED_GAP = 0.02  # of the eyes' distance: lips that touch
+_CLOSED_GAP = 0.045  # of the eyes' distance; below it the detector does not see the lips close
 _SOBER = 0.7  # of the way from a smile to a straight mouth
-_WIDEST = 0.24  # of the eyes' distance: the mouth wide open
-_CLOSED_LID = 0.8  # of the way: eyes squeezed wholly tear the picture
+_WIDEST = 0.29  # of the eyes' distance: the mouth wide open
+_CLOSED_LID = 0.7  # of the way: eyes squeezed wholly tear the picture
 
 
 @dataclass(frozen=True)
@@ -215,21 +215,23 @@ def _move_head(
 ) -> Array:
     """Turn and shift the head with the prosody, and a little by chance: (T, 75, 2)."""
     frames = len(face_TKX)
-    loud_T = _slow(speech.loudness_R, 0.16, frames) - 0.5
-    phrase_T = _slow(speech.loudness_R, 0.4, frames) - 0.5
+    # of the amplitude, so that stress counts: in decibels only the pauses would
+    amplitude_R = 10 ** (-FLOOR_DB / 20 * (speech.loudness_R - 1))
+    beat_T = _slow(amplitude_R, 0.11, frames) - 0.3
+    phrase_T = _slow(amplitude_R, 0.35, frames) - 0.25
     pitch_T = _slow(speech.pitch_R, 0.18, frames) / 4
     drift_TX = _drift(frames, rng)
     gain = speaker.head_gain
     # degrees
-    nod_T = gain * 11.0 * loud_T + 0.7 * drift_TX[:, 0]
+    nod_T = gain * 12.0 * beat_T + 0.7 * drift_TX[:, 0]
     turn_T = gain * 7.0 * pitch_T + 1.0 * drift_TX[:, 1]
-    roll_T = gain * (2.5 * pitch_T + 6.0 * phrase_T) + 0.7 * drift_TX[:, 2]
-    sway_T = gain * 0.10 * unit * phrase_T
-    lift_T = -gain * 0.10 * unit * (0.7 * loud_T + 0.5 * pitch_T)
+    roll_T = gain * (2.5 * pitch_T + 9.0 * phrase_T) + 0.7 * drift_TX[:, 2]
+    sway_T = gain * 0.16 * unit * phrase_T
+    sink_T = gain * 0.11 * unit * beat_T
 
     pivot_X = rest_KX[[2, 14]].mean(axis=0)  # between the ears
     turned_TKX = (face_TKX - pivot_X) @ _rotations(nod_T, turn_T, roll_T).transpose(0, 2, 1)
-    shift_TD = np.stack([sway_T, lift_T], axis=1)
+    shift_TD = np.stack([sway_T, sink_T], axis=1)
     moved_TKD: Array = turned_TKX[..., :2] + pivot_X[:2] + shift_TD[:, None]
     return moved_TKD
 

@@ -9,7 +9,6 @@ Axes: K = 75 knots (68 iBUG points, then 7 of the hair's outline), X = 3 (x righ
 D = 2, H x W x C pixels, G grid cells a side, B = all knots, those of the frame's border included.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +103,6 @@ def find_knots(image_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
     Raises:
         ToolError: If MediaPipe sees no face.
     """
-    os.environ.setdefault("GLOG_minloglevel", "2")
     import mediapipe
 
     with mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True) as detector:

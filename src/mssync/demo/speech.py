@@ -24,7 +24,7 @@ from mssync.timing import ROW_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_ROW
 Array = NDArray[np.float64]
 
 CONTROL_RATE_HZ = 400
-_FLOOR_DB = -40.0
+FLOOR_DB = -40.0
 _BANDWIDTHS_HZ = (80.0, 110.0, 170.0)
 
 
@@ -261,7 +261,7 @@ def _loudness(waveform_N: Array) -> Array:
     power_N = gaussian_filter1d(waveform_N**2, 0.0075 * SAMPLE_RATE_HZ, mode="constant")
     power_R = power_N[::SAMPLES_PER_ROW]
     level_db = 10 * np.log10(power_R / max(power_R.max(), 1e-12) + 1e-9)
-    loudness_R: Array = np.clip(1 - level_db / _FLOOR_DB, 0, 1)
+    loudness_R: Array = np.clip(1 - level_db / FLOOR_DB, 0, 1)
     return loudness_R
 
 

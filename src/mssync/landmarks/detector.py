@@ -18,7 +18,8 @@ class Detection:
     Attributes:
         points_PD: iBUG-68 points in pixels, float32 (68, 2), x right, y down.
         confidence: Score of the face in [0, 1].
-        faces: How many faces the frame shows; 0 where this frame was not counted.
+        faces: How many faces of about the speaker's size the frame shows; 0 where this frame was
+            not counted.
     """
 
     points_PD: NDArray[np.float32]

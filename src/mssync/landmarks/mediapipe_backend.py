@@ -34,7 +34,7 @@ class MediaPipeDetector:
         if self._frame % _SCORE_EVERY_FRAMES == 0:
             with _quiet():
                 found = self._scorer.process(frame_HWC).detections or []
-            faces = len(found)
+            faces = _rivals(found)
             self._confidence = max((face.score[0] for face in found), default=0.0)
         self._frame += 1
         with _quiet():
@@ -45,6 +45,12 @@ class MediaPipeDetector:
         mesh = np.array([(point.x, point.y) for point in meshes[0].landmark], np.float32)
         points_PD = ibug.from_mediapipe(mesh * np.array([width, height], np.float32))
         return Detection(points_PD, float(self._confidence), faces)
+
+
+def _rivals(found: list[Any]) -> int:
+    """Faces at least half as wide as the widest: the others cannot be taken for the speaker's."""
+    widths = [face.location_data.relative_bounding_box.width for face in found]
+    return sum(width >= max(widths) / 2 for width in widths)
 
 
 @contextmanager
