@@ -5,6 +5,10 @@ PY := .venv/bin/python
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# Whose run is meant: the demo's, or that of a list of your own.
+OF = $(if $(SOURCES),--sources "$(SOURCES)") $(if $(NAME),--name "$(NAME)")
+WORKSPACE = $(if $(NAME),runs/$(NAME),.)
+
 .PHONY: help setup demo test check format repro retry funnel dag mlflow lock clean
 
 help: ## List the targets
@@ -18,7 +22,7 @@ help: ## List the targets
 setup: .venv/.done ## Make .venv from the lock (PYTHON=..., TORCH_BACKEND=cpu)
 
 demo: setup ## Run the whole chain on a synthetic corpus, or SOURCES=list.csv [NAME=...] on your own
-	@mssync demo $(if $(SOURCES),--sources "$(SOURCES)") $(if $(NAME),--name "$(NAME)")
+	@mssync demo $(OF)
 
 test: setup ## Run all tests (no GPU, no network)
 	@$(PY) -m pytest -q $(ARGS)
@@ -37,21 +41,21 @@ format: setup ## Format and sort imports
 repro: setup ## Run the stages whose inputs, parameters or code changed
 	@dvc repro
 
-retry: setup ## Try again what could not be downloaded, then go on from there
-	@dvc repro -f -s download-videos && dvc repro
+retry: setup ## Try again what could not be downloaded (SOURCES=, NAME= as for demo), then go on
+	@mssync demo --retry $(OF)
 
-funnel: setup ## Show how many clips each stage kept, and why others were rejected
-	@mssync funnel
+funnel: setup ## Show how many clips each stage kept, and why not the others (NAME=...)
+	@mssync funnel --ledger "$(WORKSPACE)/ledger"
 
 dag: setup ## Draw the chain
 	@dvc dag
 
-mlflow: setup ## Open the MLflow pages on http://127.0.0.1:5000
-	@mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
+mlflow: setup ## Serve the MLflow pages of a run on http://127.0.0.1:5000 (NAME=...)
+	@cd "$(WORKSPACE)" && mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
 
 lock: setup ## Make requirements.lock anew
 	@requirements/lock.sh
 
-clean: ## Remove everything the demo made here; corpus and media cache stay
-	rm -rf data ledger models evaluation promotion runs run.json dvc.lock mlflow.db mlruns \
+clean: ## Remove what the demo made here; your runs/, corpus and media cache stay
+	rm -rf data ledger models evaluation promotion run.json dvc.lock mlflow.db mlruns \
 	  dvc-remote .dvc/cache .dvc/tmp

@@ -1,14 +1,22 @@
-"""What tests share: shipped parameters, real footage where it is at hand, small real videos."""
+"""What tests share: shipped parameters, a small corpus, real footage where it is at hand."""
 
 import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from mssync.demo import corpus
 from mssync.media.store import MediaStore
 from mssync.params import load
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small networks gain nothing from threads, and lose much when cores are shared."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +28,20 @@ def root():
 def tiny():
     """The parameters that tests run with."""
     return load(ROOT / "params.test.yaml")
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory):
+    """Eight clips of seven synthetic speakers, with their truth."""
+    spec = corpus.CorpusSpec(
+        speakers=7,
+        clips_per_speaker=1,
+        clip_s=4.0,
+        long_clip_s=8.0,
+        test_speakers=1,
+        val_speakers=1,
+    )
+    return corpus.make(tmp_path_factory.mktemp("corpus") / "demo", spec, workers=2)
 
 
 @pytest.fixture(scope="session")

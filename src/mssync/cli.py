@@ -195,6 +195,9 @@ def demo(
     name: Annotated[
         str, typer.Option(help="Workspace runs/NAME of your list; default: the list's folder.")
     ] = "",
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try again what could not be downloaded.")
+    ] = False,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Run the whole chain: on a synthetic corpus, or on your own videos."""
@@ -204,9 +207,11 @@ def demo(
     project = Path()
     workers = load(params).run.workers
     if sources is None:
-        workspace = chain.run_demo(project, workers=workers)
+        workspace = chain.run_demo(project, workers=workers, retry=retry)
     else:
-        workspace = chain.run_sources(project, sources, name=name or sources.resolve().parent.name)
+        workspace = chain.run_sources(
+            project, sources, name=name or sources.resolve().parent.name, retry=retry
+        )
     typer.echo(report.summary(workspace))
     if sources is None:
         typer.echo("\nYour own videos:  make demo SOURCES=path/to/sources.csv")

@@ -68,7 +68,7 @@ class ExtractLandmarks(Section):
 
 
 class ExtractAudio(Section):
-    """Log mel energies and MFCC, four rows a frame (ms-sync.md, section 1)."""
+    """Log mel energies and MFCC, four rows a frame (docs/ms-sync.md, section 1)."""
 
     pre_emphasis: Ratio = Field(description="Coefficient of x[n] - a x[n - 1].")
     mel_bands: Count = Field(description="Mel bands between 0 and 8 kHz.")
@@ -116,7 +116,7 @@ Stages4 = Annotated[list[Count], Field(min_length=4, max_length=4)]
 
 
 class TrainSyncers(Section):
-    """The guide pyramid and the evaluator pyramid (ms-sync.md, section 3)."""
+    """The guide pyramid and the evaluator pyramid (docs/ms-sync.md, section 3)."""
 
     kernel: int = Field(ge=1, description="Odd width of the pyramid's box mean, in samples.")
     motion_stem: Count = Field(description="Width of the motion tower's stem.")
@@ -147,7 +147,9 @@ class TrainSyncers(Section):
     evaluator_margin: Positive = Field(description="Margin of SyncNet's contrastive loss.")
     learning_rate: Positive = Field(description="Of Adam.")
     weight_decay: float = Field(ge=0, description="Of Adam.")
-    augment: bool = Field(description="Scale, shift, flip and audio gain (ms-sync.md, section 6).")
+    augment: bool = Field(
+        description="Scale, shift, flip and audio gain (docs/ms-sync.md, section 6)."
+    )
     log_every_steps: Count = Field(description="Steps between two reports.")
 
     @model_validator(mode="after")
@@ -162,7 +164,7 @@ class TrainSyncers(Section):
 
 
 class GeneratorSize(Section):
-    """Widths and depths of the autoregressive generator (ms-sync.md, section 4)."""
+    """Widths and depths of the autoregressive generator (docs/ms-sync.md, section 4)."""
 
     coordinate_hidden: Annotated[list[Count], Field(min_length=2, max_length=2)] = Field(
         description="Hidden widths of the coordinate encoder."
@@ -186,7 +188,7 @@ class GeneratorSize(Section):
 
 
 class CriticSize(Section):
-    """Widths of the shared embedding and both critics (ms-sync.md, section 5)."""
+    """Widths of the shared embedding and both critics (docs/ms-sync.md, section 5)."""
 
     embedding_hidden: Annotated[list[Count], Field(min_length=2, max_length=2)] = Field(
         description="Hidden widths of the shared embedding."
@@ -211,7 +213,7 @@ class LossWeights(Section):
 
 
 class TrainGenerator(Section):
-    """The landmark generator and its two critics (ms-sync.md, sections 4 and 5)."""
+    """The landmark generator and its two critics (docs/ms-sync.md, sections 4 and 5)."""
 
     generator: GeneratorSize
     critics: CriticSize
@@ -227,13 +229,15 @@ class TrainGenerator(Section):
     generator_learning_rate: Positive = Field(description="Of Adam, betas (0, 0.999).")
     critic_learning_rate: Positive = Field(description="Of Adam, betas (0, 0.999).")
     max_grad_norm: float = Field(ge=0, description="Clip of the generator's gradient; 0: none.")
-    augment: bool = Field(description="Scale, shift, flip and audio gain (ms-sync.md, section 6).")
+    augment: bool = Field(
+        description="Scale, shift, flip and audio gain (docs/ms-sync.md, section 6)."
+    )
     log_every_steps: Count = Field(description="Steps between two reports.")
     checkpoint_every_steps: Count = Field(description="Steps between two resumable checkpoints.")
 
 
 class Evaluate(Section):
-    """Scores, plots and the gallery (ms-sync.md, section 7)."""
+    """Scores, plots and the gallery (docs/ms-sync.md, section 7)."""
 
     frames: int = Field(
         ge=65, description="Length of the sequences; 25 frames less must leave a level-3 window."

@@ -1,4 +1,4 @@
-"""The operator `down`: one level of the temporal pyramid (ms-sync.md, section 2).
+"""The operator `down`: one level of the temporal pyramid (docs/ms-sync.md, section 2).
 
 Reflect-pad, centred box mean, keep samples 0, 2, 4, ... Level l is `down` applied l times.
 Sample j of level l sits at j 2^l / rate seconds.

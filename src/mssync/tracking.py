@@ -180,6 +180,7 @@ def champion(uri: str, model_name: str) -> Champion | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise ToolError(f"the model registry at {uri} cannot be used: {error}") from error
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with _explained(uri):
         folder = Path(mlflow.artifacts.download_artifacts(version.source, tracking_uri=_uri(uri)))
     return Champion(str(version.version), version.tags["sha256"], folder)

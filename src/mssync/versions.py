@@ -78,15 +78,25 @@ def pending(folder: Path) -> dict[str, object]:
     return status
 
 
-def repro(folder: Path, *, environment: Mapping[str, str]) -> None:
+def repro(folder: Path, *, environment: Mapping[str, str], force: str = "") -> None:
     """Run the stages whose inputs changed, in order; their output goes to this process's own.
+
+    Args:
+        folder: The workspace.
+        environment: Variables for the stages.
+        force: A stage that runs though nothing changed, before the others.
 
     Raises:
         ToolError: If a stage fails.
     """
-    command = _command("repro")
+    calls = [["repro", "--force", "--single-item", force]] if force else []
+    for arguments in [*calls, ["repro"]]:
+        _run_stages(folder, arguments, environment)
+
+
+def _run_stages(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     result = subprocess.run(
-        command, cwd=folder, env=_environment() | dict(environment), check=False
+        _command(*arguments), cwd=folder, env=_environment() | dict(environment), check=False
     )
     if result.returncode:
         raise ToolError(

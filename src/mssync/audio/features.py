@@ -1,4 +1,4 @@
-"""Log mel energies and MFCC, exactly four rows a video frame (ms-sync.md, section 1).
+"""Log mel energies and MFCC, exactly four rows a video frame (docs/ms-sync.md, section 1).
 
 Agrees with `python_speech_features` above the floor; librosa's own mel defaults do not.
 Axes: N samples (16 kHz), A rows (100 Hz), M mel bands, C cepstral coefficients.

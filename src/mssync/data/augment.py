@@ -1,4 +1,4 @@
-"""Augmentation: one draw per sample, constant over the clip (ms-sync.md, section 6).
+"""Augmentation: one draw per sample, constant over the clip (docs/ms-sync.md, section 6).
 
 Scale, shift, mirror image and audio gain are all linear in the streams, and so is the pyramid:
 augmenting a stream of any level equals augmenting the clip and then going down.

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path("data/sources.csv")
 BASE = "MSSYNC_SOURCE_BASE"
+DOWNLOAD = "download-videos"
 # 11 minutes of 14 people: enough for the syncers to know speakers they never heard.
 _CORPUS = corpus.CorpusSpec(speakers=14, clips_per_speaker=5, test_speakers=2, val_speakers=2)
 _SHARED = ("params.yaml", "dvc.yaml", ".dvcignore")
@@ -33,12 +34,13 @@ def corpus_folder() -> Path:
     return Path(named) if named else Path(platformdirs.user_cache_dir("mssync")) / "demo"
 
 
-def run_demo(project: Path, *, workers: int) -> Path:
+def run_demo(project: Path, *, workers: int, retry: bool = False) -> Path:
     """Make the demo corpus, serve it while it is downloaded, and run what has to be run.
 
     Args:
         project: The project's folder.
         workers: Processes that make the corpus.
+        retry: Download again what is listed, though the list did not change.
 
     Returns:
         The folder with the outputs: the project's.
@@ -50,13 +52,13 @@ def run_demo(project: Path, *, workers: int) -> Path:
     _check_project(project)
     made = corpus.make(corpus_folder(), _CORPUS, workers=workers)
     _place(made / "sources.csv", project / SOURCES)
-    needs_server = "download-videos" in versions.pending(project)
+    needs_server = retry or DOWNLOAD in versions.pending(project)
     with serve(made) if needs_server else nullcontext("") as url:
-        versions.repro(project, environment={BASE: url})
+        versions.repro(project, environment={BASE: url}, force=DOWNLOAD if retry else "")
     return project
 
 
-def run_sources(project: Path, sources: Path, *, name: str) -> Path:
+def run_sources(project: Path, sources: Path, *, name: str, retry: bool = False) -> Path:
     """Run the chain on a user's own list, in a workspace of its own.
 
     Args:
@@ -64,6 +66,7 @@ def run_sources(project: Path, sources: Path, *, name: str) -> Path:
         sources: The list; relative sources start from its folder.
         name: Name of the workspace, `runs/<name>`; one that exists goes on with its own
             `params.yaml`.
+        retry: Download again what is listed, though the list did not change.
 
     Returns:
         The workspace.
@@ -87,7 +90,11 @@ def run_sources(project: Path, sources: Path, *, name: str) -> Path:
     if not (workspace / "src").is_symlink():
         (workspace / "src").symlink_to(Path("..") / ".." / "src")
     _place(sources, workspace / SOURCES)
-    versions.repro(workspace, environment={BASE: str(sources.resolve().parent)})
+    versions.repro(
+        workspace,
+        environment={BASE: str(sources.resolve().parent)},
+        force=DOWNLOAD if retry else "",
+    )
     return workspace
 
 

@@ -206,7 +206,7 @@ def _make_all(folder: Path, spec: CorpusSpec, clips: Sequence[_Clip], *, workers
 def _use_one_thread() -> None:
     """One thread a worker: the workers share the cores, and rounding depends on threads."""
     import cv2
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     cv2.setNumThreads(1)
     threadpool_limits(1)

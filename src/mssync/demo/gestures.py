@@ -119,7 +119,7 @@ def _shape(knots_KX: Array, speaker: Speaker) -> Array:
 
 
 def _close_lips(face: Array) -> None:
-    """Bring the portrait's smile to rest, in place: lips touch, each as thick as it was."""
+    """Bring the portrait's smile to rest, in place: lips all but touch, as thick as they were."""
     for upper, lower, above, under in zip(
         _UPPER_INNER, _LOWER_INNER, (50, 51, 52), (58, 57, 56), strict=True
     ):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mssync.errors import ToolError
 from mssync.landmarks import ibug
+from mssync.landmarks.mediapipe_backend import quiet
 
 TEXTURE_PX = 512  # finer than any frame: the texture is bent twice, and must not blur
 CROWN = slice(ibug.POINTS, ibug.POINTS + 7)
@@ -103,10 +104,11 @@ def find_knots(image_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
     Raises:
         ToolError: If MediaPipe sees no face.
     """
-    import mediapipe
+    with quiet():
+        import mediapipe
 
-    with mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True) as detector:
-        faces = detector.process(image_HWC).multi_face_landmarks
+        with mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True) as detector:
+            faces = detector.process(image_HWC).multi_face_landmarks
     if not faces:
         raise ToolError("MediaPipe sees no face in the portrait of scikit-image's astronaut()")
     mesh = np.array([[point.x, point.y, point.z] for point in faces[0].landmark], np.float32)

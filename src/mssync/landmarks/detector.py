@@ -1,6 +1,6 @@
 """What the pipeline needs of a landmark detector, and the backends by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,6 +32,11 @@ class Detector(Protocol):
 
     def detect(self, frame_HWC: NDArray[np.uint8]) -> Detection | None:
         """Find the face in the next frame, RGB (H, W, 3); None where there is none."""
+
+
+def count_rivals(widths: Sequence[float]) -> int:
+    """Faces at least half as wide as the widest: the others cannot be taken for the speaker's."""
+    return sum(width >= max(widths) / 2 for width in widths)
 
 
 DetectorFactory = Callable[[ExtractLandmarks], AbstractContextManager[Detector]]

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mssync.errors import InputError
-from mssync.landmarks.detector import Detection
+from mssync.landmarks.detector import Detection, count_rivals
 from mssync.params import ExtractLandmarks
 
 WEIGHTS = ("2DFAN4-11f355bf06.pth.tar", "s3fd-619a316812.pth")
@@ -36,7 +36,8 @@ class FaceAlignmentDetector:
         points = self._network.get_landmarks_from_image(frame_HWC, detected_faces=[best])
         if not points:
             return None
-        return Detection(np.asarray(points[0], np.float32)[:, :2], float(best[4]), len(boxes))
+        faces = count_rivals([float(box[2] - box[0]) for box in boxes])
+        return Detection(np.asarray(points[0], np.float32)[:, :2], float(best[4]), faces)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ INNER_LIPS = range(60, 68)
 LIPS = range(48, 68)
 NO_LIPS = range(48)
 
-# Points that do not move with speech (ms-sync.md, section 5).
+# Points that do not move with speech (docs/ms-sync.md, section 5).
 RIGID = (0, 1, 2, 14, 15, 16, 27, 30, 31, 35, 36, 39, 42, 45)
 
 # Polyline name -> (points in drawing order, closed?). "Right" is the person's right.
@@ -38,7 +38,7 @@ POLYLINES: dict[str, tuple[tuple[int, ...], bool]] = {
 
 
 def _flip() -> NDArray[np.int64]:
-    """Index of each point's mirror image (ms-sync.md, section 6)."""
+    """Index of each point's mirror image (docs/ms-sync.md, section 6)."""
     mirror = np.arange(POINTS)
     for start, end in ((0, 16), (17, 26), (31, 35), (48, 54), (55, 59), (60, 64), (65, 67)):
         for point in range(start, end + 1):

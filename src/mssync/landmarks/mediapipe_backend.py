@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssync.landmarks import ibug
-from mssync.landmarks.detector import Detection
+from mssync.landmarks.detector import Detection, count_rivals
 from mssync.params import ExtractLandmarks
 
 _SCORE_EVERY_FRAMES = 5
@@ -32,12 +32,12 @@ class MediaPipeDetector:
         """Find the face in the next frame, RGB (H, W, 3); None where there is none."""
         faces = 0
         if self._frame % _SCORE_EVERY_FRAMES == 0:
-            with _quiet():
+            with quiet():
                 found = self._scorer.process(frame_HWC).detections or []
-            faces = _rivals(found)
+            faces = count_rivals([face.location_data.relative_bounding_box.width for face in found])
             self._confidence = max((face.score[0] for face in found), default=0.0)
         self._frame += 1
-        with _quiet():
+        with quiet():
             meshes = self._mesh.process(frame_HWC).multi_face_landmarks
         if not meshes:
             return None
@@ -47,17 +47,11 @@ class MediaPipeDetector:
         return Detection(points_PD, float(self._confidence), faces)
 
 
-def _rivals(found: list[Any]) -> int:
-    """Faces at least half as wide as the widest: the others cannot be taken for the speaker's."""
-    widths = [face.location_data.relative_bounding_box.width for face in found]
-    return sum(width >= max(widths) / 2 for width in widths)
-
-
 @contextmanager
 def mediapipe_detector(params: ExtractLandmarks) -> Iterator[MediaPipeDetector]:
     """A detector for one clip."""
     with ExitStack() as stack:
-        with _quiet():
+        with quiet():
             import mediapipe
 
             mesh = stack.enter_context(
@@ -82,7 +76,7 @@ def mediapipe_detector(params: ExtractLandmarks) -> Iterator[MediaPipeDetector]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep off the screen what MediaPipe's C++ writes to standard error.
 
     Its warnings (about feedback tensors and square regions) come with every graph, mean nothing to

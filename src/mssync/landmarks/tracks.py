@@ -104,7 +104,7 @@ def largest_jump(landmarks_TPD: NDArray[np.float32]) -> float:
 
 
 def smooth(landmarks_TPD: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Centred mean over an odd number of frames, reflected at the ends (ms-sync.md, section 1).
+    """Centred mean over an odd number of frames, ends reflected (docs/ms-sync.md, section 1).
 
     Raises:
         ValueError: If `frames` is even.

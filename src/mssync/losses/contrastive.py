@@ -1,4 +1,4 @@
-"""SyncNet's contrastive loss on the Euclidean distance (ms-sync.md, section 3).
+"""SyncNet's contrastive loss on the Euclidean distance (docs/ms-sync.md, section 3).
 
 Axes: N windows, E embedding.
 """

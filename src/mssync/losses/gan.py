@@ -1,4 +1,4 @@
-"""The hinge game between generator and critics (ms-sync.md, section 5)."""
+"""The hinge game between generator and critics (docs/ms-sync.md, section 5)."""
 
 import torch.nn.functional as F
 from torch import Tensor

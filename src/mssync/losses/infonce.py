@@ -1,4 +1,4 @@
-"""InfoNCE between the motion and the audio of groups of windows (ms-sync.md, section 3).
+"""InfoNCE between the motion and the audio of groups of windows (docs/ms-sync.md, section 3).
 
 Axes: G groups, N windows of a group, E embedding.
 """

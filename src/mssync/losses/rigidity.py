@@ -1,4 +1,4 @@
-"""Does the face keep its shape? (ms-sync.md, section 5).
+"""Does the face keep its shape? (docs/ms-sync.md, section 5).
 
 Points that do not move with speech are compared with the source face after the best affine map, so
 that turning, nodding and moving cost nothing and shearing apart does. (A similarity would punish

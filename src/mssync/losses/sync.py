@@ -1,4 +1,4 @@
-"""Does generated motion match its audio, at every level of the pyramid? (ms-sync.md, section 5).
+"""Does motion match its audio, at every level of the pyramid? (docs/ms-sync.md, section 5).
 
 Axis letters: B clips, T frames (25 Hz), A audio rows (100 Hz), P = 68 points, D = 2, X = 136
 coordinates, M mel bands, W windows, N = B W windows of all clips, E embedding.

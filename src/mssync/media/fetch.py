@@ -105,7 +105,11 @@ def _download(url: str, store: MediaStore, params: DownloadVideos) -> Origin:
     timeout = httpx.Timeout(params.timeout_s)
     try:
         with (
-            httpx.Client(timeout=timeout, follow_redirects=True, trust_env=False) as client,
+            httpx.Client(
+                timeout=timeout,
+                follow_redirects=True,
+                trust_env=urlsplit(url).hostname not in _LOOPBACK,
+            ) as client,
             client.stream("GET", url, headers=headers) as response,
         ):
             if response.status_code == 304 and known:

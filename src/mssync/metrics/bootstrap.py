@@ -60,7 +60,7 @@ def normalised(
     """(system - floor) / (ceiling - floor) of the means: 0 is the floor, 1 the ground truth.
 
     Higher is better whichever way the score itself points. The three are paired by clip, and
-    resampled together (ms-sync.md, section 7).
+    resampled together (docs/ms-sync.md, section 7).
 
     Args:
         system_N: Scores of the system, one a clip.

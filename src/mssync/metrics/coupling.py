@@ -1,4 +1,4 @@
-"""Whether head and mouth move more when the voice is louder (ms-sync.md, section 7).
+"""Whether head and mouth move more when the voice is louder (docs/ms-sync.md, section 7).
 
 Pearson's correlation of two curves at 25 Hz, both smoothed over 5 frames, at lag 0.
 Axes: T frames, A = 4 T audio rows, P = 68 points, D = 2, M mel bands.

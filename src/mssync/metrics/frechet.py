@@ -1,4 +1,4 @@
-"""Fréchet distances native to landmarks (ms-sync.md, section 7).
+"""Fréchet distances native to landmarks (docs/ms-sync.md, section 7).
 
 * FD-frame: single frames, the 136 coordinates as they stand in the clip's crop (size, place and
   pose of the head are part of the likeness).

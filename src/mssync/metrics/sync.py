@@ -1,4 +1,4 @@
-"""LSE-D, LSE-C and offset at every level of the pyramid (ms-sync.md, section 7).
+"""LSE-D, LSE-C and offset at every level of the pyramid (docs/ms-sync.md, section 7).
 
 SyncNet's definitions on this project's evaluators: the Euclidean distance of motion window i to
 audio window i + s is averaged over the windows of a clip, which gives one curve over the shift s.

@@ -1,4 +1,4 @@
-"""The generator's view of speech, at four time scales (ms-sync.md, section 4).
+"""The generator's view of speech, at four time scales (docs/ms-sync.md, section 4).
 
 Axis letters: B clips, T samples of a stream, A audio rows (100 Hz), M mel bands, C channels.
 """

@@ -1,4 +1,4 @@
-"""ConvNeXt over time: the block and the tower of the syncers (ms-sync.md, section 3).
+"""ConvNeXt over time: the block and the tower of the syncers (docs/ms-sync.md, section 3).
 
 Axes: N windows, T samples or rows, C channels, E embedding. Channels come last, so that the norms
 and the pointwise layers work in place.

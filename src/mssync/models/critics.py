@@ -1,4 +1,4 @@
-"""The two critics that tell generated motion from real motion (ms-sync.md, section 5).
+"""The two critics that tell generated motion from real motion (docs/ms-sync.md, section 5).
 
 Axis letters: B clips, C = 2 context frames, T frames (25 Hz), P = 68 points, D = 2, X = 136
 coordinates, E embedding, S LSTM state, W windows.

@@ -1,4 +1,4 @@
-"""The autoregressive landmark generator (ms-sync.md, section 4).
+"""The autoregressive landmark generator (docs/ms-sync.md, section 4).
 
 Axis letters: B clips, T frames (25 Hz), O observed frames, A audio rows (100 Hz), M mel bands,
 P = 68 points, D = 2, X = 136 coordinates, E embedding, H heads, W width of a branch, K = 5

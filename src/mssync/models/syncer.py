@@ -1,6 +1,6 @@
 """Syncer: do five motion samples and twenty audio rows of one pyramid level belong together?
 
-One per level, no weights shared (ms-sync.md, section 3).
+One per level, no weights shared (docs/ms-sync.md, section 3).
 Axes: N windows, 5 motion samples, 20 audio rows, P = 68 points, D = 2, M mel bands, K = chosen
 points x 2, E embedding.
 """

@@ -25,6 +25,7 @@ def summary(workspace: Path) -> str:
     syncers = _read(workspace / "models" / "syncers" / "report.json")
     decision = _read(workspace / "promotion" / "decision.json")
     challenger = metrics["challenger"]["metrics"]
+    name = f" NAME={workspace.name}" if workspace.name else ""
     lines = [
         f"Dataset revision {metrics['dataset_revision'][:12]}; scored on {metrics['sequences']} "
         f"sequences of {metrics['frames']} frames, {metrics['speakers']} held-out speakers",
@@ -42,10 +43,9 @@ def summary(workspace: Path) -> str:
         f"Decision: {decision['decision']}: {decision['reason']}",
         "",
         f"Gallery:  {workspace / 'evaluation' / 'gallery' / 'index.html'}",
-        f"MLflow:   cd {workspace.resolve()} && mlflow server "
-        "--backend-store-uri sqlite:///mlflow.db",
+        f"MLflow:   make mlflow{name}   ({workspace / 'mlflow.db'})",
         f"Data:     {workspace / 'data' / 'dataset' / 'card.md'}   (what was left out: "
-        "mssync funnel)",
+        f"make funnel{name})",
     ]
     return "\n".join(lines)
 

@@ -65,7 +65,7 @@ def run(
             f"no clip is left of {len(clips)}. First reason: {first.clip_id}: {first.detail}. "
             f"All: {ledger / 'build_dataset' / DECISIONS} (mssync funnel)"
         )
-    splits = _split({clip: clips[clip] for clip in kept}, params, seed)
+    splits = _split([clips[clip] for clip in sorted(kept)], params, seed)
     sounds = {row["clip_id"]: row for row in read_parts(audio, records.AUDIO)}
     rows = [
         _join(clips[row["clip_id"]], row, sounds[row["clip_id"]], splits, params)
@@ -135,8 +135,10 @@ def _failures(scores: Mapping[str, float], params: BuildDataset) -> Iterator[tup
                 )
 
 
-def _split(clips: Mapping[str, Row], params: BuildDataset, seed: int) -> dict[str, str]:
-    pinned = {row["speaker_id"]: row["split"] for row in clips.values()}
+def _split(clips: Sequence[Row], params: BuildDataset, seed: int) -> dict[str, str]:
+    pinned = dict[str, str]()
+    for row in clips:
+        pinned[row["speaker_id"]] = pinned.get(row["speaker_id"]) or row["split"]
     try:
         return split_speakers(
             pinned, seed=seed, val_ratio=params.val_ratio, test_ratio=params.test_ratio

@@ -176,6 +176,12 @@ def _cut(source: _Source, origin: Origin, store: MediaStore) -> str:
     known = store.recall(key)
     if known:
         return known.sha256
+    length_s = read_clock(store.path(origin.sha256)).duration_s
+    if source.start_s >= length_s:
+        raise ClipRejectedError(
+            "empty_cut",
+            f"the cut starts at {source.start_s:g} s, the source ends at {length_s:g} s",
+        )
     target = store.partial(key)
     try:
         ffmpeg.cut(store.path(origin.sha256), target, start_s=source.start_s, end_s=source.end_s)

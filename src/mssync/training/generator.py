@@ -1,4 +1,4 @@
-"""Training the generator against its two critics and the frozen guides (ms-sync.md, section 5).
+"""Training the generator against critics and frozen guides (docs/ms-sync.md, section 5).
 
 Axis letters: B sequences, T frames, C context frames, A audio rows, P = 68 points, D = 2,
 X = 136 coordinates, M mel bands.

@@ -1,4 +1,4 @@
-"""Training the guide pyramid and the evaluator pyramid (ms-sync.md, section 3).
+"""Training the guide pyramid and the evaluator pyramid (docs/ms-sync.md, section 3).
 
 Every network has its own seed and its own checkpoint: it is independent of the others, and a
 training that was killed goes on with the first network that is not finished.

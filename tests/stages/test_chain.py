@@ -1,0 +1,212 @@
+"""All eight stages on eight small clips: real files, the real detector, real training."""
+
+import json
+from types import SimpleNamespace
+
+import mlflow
+import numpy as np
+import pytest
+
+from mssync import records, tracking
+from mssync.data import dataset
+from mssync.demo.server import serve
+from mssync.landmarks import ibug
+from mssync.ledger import ATTEMPTS, DECISIONS, read_decisions
+from mssync.media.store import MediaStore
+from mssync.parts import read_parts
+from mssync.render.report import summary
+from mssync.stages import (
+    build_dataset,
+    download_videos,
+    evaluate,
+    extract_audio,
+    extract_landmarks,
+    promote,
+    train_generator,
+    train_syncers,
+)
+
+
+def run_chain(folder, small_corpus, params):
+    """Every stage once, in `folder`, as `dvc repro` would."""
+    data, ledger, store = folder / "data", folder / "ledger", MediaStore(folder / "store")
+    data.mkdir(exist_ok=True)
+    (data / "sources.csv").write_bytes((small_corpus / "sources.csv").read_bytes())
+    manifest, workers = data / "manifest.parquet", 2
+    with serve(small_corpus) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(download_videos.BASE, url)
+        download_videos.run(
+            data / "sources.csv",
+            manifest,
+            ledger / "download_videos",
+            params.download_videos,
+            store=store,
+            workers=workers,
+        )
+    for stage, section, out in (
+        (extract_landmarks, params.extract_landmarks, "landmarks"),
+        (extract_audio, params.extract_audio, "audio"),
+    ):
+        name = stage.__name__.rsplit(".", 1)[-1]
+        stage.run(manifest, data / out, ledger / name, section, store=store, workers=workers)
+    build_dataset.run(
+        manifest,
+        data / "landmarks",
+        data / "audio",
+        ledger,
+        data / "dataset",
+        params.build_dataset,
+        seed=params.run.seed,
+    )
+    models = folder / "models"
+    train_syncers.run(data / "dataset", models / "syncers", params)
+    train_generator.run(data / "dataset", models / "syncers", models / "generator", params)
+    evaluate.run(
+        data / "dataset",
+        models / "syncers",
+        models / "generator",
+        folder / "evaluation",
+        params,
+        store=store,
+    )
+    promote.run(
+        folder / "evaluation" / "metrics.json",
+        folder / "promotion" / "decision.json",
+        params.promote,
+    )
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory, small_corpus, tiny):
+    folder = tmp_path_factory.mktemp("chain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_chain(folder, small_corpus, tiny)
+        yield SimpleNamespace(folder=folder, params=tiny, corpus=small_corpus)
+
+
+def snapshot(folder):
+    """Content of every file that DVC would version."""
+    ignored = {ATTEMPTS}
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for name in ("data", "ledger", "models", "promotion")
+        for path in sorted((folder / name).rglob("*"))
+        if path.is_file() and path.name not in ignored
+    }
+
+
+def test_every_clip_of_the_list_comes_through(chain):
+    clips = dataset.load_clips(chain.folder / "data" / "dataset")
+    assert {split: len(found) for split, found in clips.items()} == {
+        "train": 5,
+        "val": 1,
+        "test": 2,
+    }
+
+
+def test_every_stage_decides_on_every_clip_once(chain):
+    for stage in ("download_videos", "extract_landmarks", "extract_audio", "build_dataset"):
+        decisions = read_decisions(chain.folder / "ledger" / stage / DECISIONS)
+        assert len({decision.clip_id for decision in decisions}) == len(decisions) == 8
+
+
+def test_the_landmarks_are_those_the_faces_were_drawn_with(chain):
+    errors, correlations = [], []
+    for row in read_parts(chain.folder / "data" / "landmarks", records.LANDMARKS):
+        truth = np.load(chain.corpus / "truth" / row["clip_id"].replace(".mp4", ".npz"))
+        true_TPD = truth["landmarks_TPD"]
+        found_TPD = records.shaped(row["landmarks_TPD"], int(row["frames"]), 68, 2)
+        assert found_TPD.shape == true_TPD.shape
+        scale = ibug.interocular_distance(true_TPD).mean()
+        errors.append(np.linalg.norm(found_TPD - true_TPD, axis=-1).mean() / scale)
+        openings = ibug.mouth_opening(found_TPD), ibug.mouth_opening(true_TPD)
+        correlations.append(np.corrcoef(*openings)[0, 1])
+    assert np.mean(errors) <= 0.05
+    assert np.mean(correlations) >= 0.9
+
+
+def test_the_sound_is_on_the_clock_of_the_lips(chain):
+    """The mouth of the truth opens with the loudness of the features, and with no other shift."""
+    audio = {
+        row["clip_id"]: records.shaped(row["log_mel_AM"], -1, 4, 26)
+        for row in read_parts(chain.folder / "data" / "audio", records.AUDIO)
+    }
+    shifts = range(-8, 9)
+    curves = []
+    for clip_id, log_mel in audio.items():
+        truth = np.load(chain.corpus / "truth" / clip_id.replace(".mp4", ".npz"))
+        opening = ibug.mouth_opening(truth["landmarks_TPD"])[8:-8]
+        loudness = log_mel.mean(axis=(1, 2))
+        moved = [loudness[8 + s : len(loudness) - 8 + s] for s in shifts]
+        curves.append([np.corrcoef(opening, one)[0, 1] for one in moved])
+    best = shifts[int(np.mean(curves, axis=0).argmax())]
+    assert abs(best) <= 1
+
+
+def test_a_second_run_does_nothing_again_and_changes_nothing(chain):
+    before = snapshot(chain.folder)
+    attempts = {
+        stage: len(records.read(chain.folder / "ledger" / stage / ATTEMPTS, None))
+        for stage in ("extract_landmarks", "extract_audio")
+    }
+    run_chain(chain.folder, chain.corpus, chain.params)
+    assert snapshot(chain.folder) == before
+    for stage, count in attempts.items():
+        assert len(records.read(chain.folder / "ledger" / stage / ATTEMPTS, None)) == count
+
+
+def test_the_metrics_have_ceiling_floors_and_the_generated_score(chain):
+    metrics = json.loads((chain.folder / "evaluation" / "metrics.json").read_text())
+    assert metrics["sequences"] >= 2
+    for points in ("all", "no_lips"):
+        entry = metrics["challenger"]["metrics"]["lse_d"][points]["level0"]
+        assert {"value", "ground_truth", "other_audio", "shifted_audio", "static"} <= set(entry)
+        assert entry["value"] > 0
+
+
+def test_every_run_says_where_it_comes_from(chain):
+    mlflow.set_tracking_uri(chain.params.paths.tracking_uri)
+    runs = mlflow.search_runs(experiment_names=[chain.params.paths.experiment])
+    assert sorted(runs["tags.mlflow.runName"].unique()) == ["train-generator", "train-syncers"]
+    revision = dataset.load_metadata(chain.folder / "data" / "dataset")["revision"]
+    assert set(runs["tags.dataset_revision"]) == {revision}
+    for tag in ("git_sha", "git_dirty", "params_hash", "seed", "image_digest", "kfp_run_id"):
+        assert runs[f"tags.{tag}"].notna().all()
+    assert (runs["status"] == "FINISHED").all()
+    scored = runs[runs["tags.mlflow.runName"] == "train-generator"]
+    assert scored["metrics.eval.lse_d.all.level0.value"].notna().any()
+
+
+def test_the_summary_shows_the_result_and_where_to_look(chain):
+    text = summary(chain.folder)
+    assert "level 0, all points" in text
+    assert str(chain.folder / "evaluation" / "gallery" / "index.html") in text
+    assert "Decision: " in text
+
+
+def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(chain):
+    folder, params = chain.folder, chain.params
+    decision_file = folder / "promotion" / "decision.json"
+    decision = json.loads(decision_file.read_text()) | {"decision": promote.PROMOTE}
+    decision_file.write_text(json.dumps(decision))
+    assert promote.apply(decision_file, params.promote, params.paths) == "1"
+    assert promote.apply(decision_file, params.promote, params.paths) == "1"
+    champion = tracking.champion(params.paths.tracking_uri, params.promote.model_name)
+    assert champion.sha256 == decision["challenger"]["sha256"]
+
+    report = evaluate.run(
+        folder / "data" / "dataset",
+        folder / "models" / "syncers",
+        folder / "models" / "generator",
+        folder / "again",
+        params,
+        store=MediaStore(folder / "store"),
+    )
+    assert report["champion"]["version"] == "1"
+    for points in ("all", "no_lips"):
+        champion_scores = report["champion"]["metrics"]["lse_d"][points]
+        for level, entry in report["challenger"]["metrics"]["lse_d"][points].items():
+            assert champion_scores[level]["value"] == entry["value"]
+    equal = promote.run(folder / "again" / "metrics.json", folder / "d.json", params.promote)
+    assert equal["decision"] == promote.REFUSE

@@ -1,0 +1,97 @@
+"""The command line as a stranger meets it: a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from mssync import records
+from mssync.ledger import ATTEMPTS
+from mssync.params import stage_names
+
+
+@pytest.fixture
+def mssync(tmp_path):
+    """Run a command in an empty folder."""
+
+    def run(*arguments, **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "mssync", *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"MSSYNC_MEDIA": str(tmp_path / "store")} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_every_stage_has_help_with_its_inputs_and_outputs(mssync):
+    text = mssync("--help").stdout
+    for name in stage_names():
+        assert name.replace("_", "-") in text
+
+
+def test_a_wrong_parameter_names_field_value_and_bound_without_a_traceback(mssync, root, tmp_path):
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    content["promote"]["min_sequences"] = 0
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    result = mssync("promote", "--metrics", "m.json", "--out", "d.json")
+    assert result.returncode == 1
+    assert "promote.min_sequences" in result.stderr
+    assert "greater than or equal to 1, found 0" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_input_is_one_message(mssync, root):
+    params = root / "params.test.yaml"
+    for command in (
+        ("build-dataset", "--manifest", "m", "--landmarks", "l", "--audio", "a", "--ledger", "l",
+         "--out", "o"),
+        ("train-syncers", "--dataset", "d", "--out", "o"),
+        ("promote", "--metrics", "m.json", "--out", "d.json"),
+        ("demo", "--sources", "none.csv"),
+    ):  # fmt: skip
+        result = mssync(*command, "--params", params)
+        assert result.returncode == 1, command
+        assert "ERROR" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_stage_that_is_killed_goes_on_where_it_stopped(mssync, root, tmp_path, small_corpus):
+    params = root / "params.test.yaml"
+    mssync(
+        "download-videos", "--sources", small_corpus / "sources.csv", "--manifest", "m.parquet",
+        "--ledger", "ledger/download", "--params", params,
+        MSSYNC_SOURCE_BASE=str(small_corpus / "media"),
+    )  # fmt: skip
+    command = ("extract-landmarks", "--manifest", "m.parquet", "--out", "landmarks", "--ledger",
+               "ledger/landmarks", "--params", params)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mssync", *map(str, command)],
+        cwd=tmp_path,
+        env=os.environ | {"MSSYNC_MEDIA": str(tmp_path / "store")},
+        stderr=subprocess.DEVNULL,
+    )
+    waiting = tmp_path / "landmarks.unfinished"
+    while process.poll() is None and len(list(waiting.glob("part-*.parquet"))) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    result = mssync(*command)
+    assert result.returncode == 0, result.stderr
+    assert "clips are done already" in result.stderr
+    attempts = records.read(tmp_path / "ledger" / "landmarks" / ATTEMPTS, None)
+    assert 0 < len(attempts) < 8
+    rows = [
+        row["clip_id"]
+        for path in (tmp_path / "landmarks").glob("part-*.parquet")
+        for row in records.read(path, records.LANDMARKS)
+    ]
+    assert len(rows) == len(set(rows)) == 8
+    assert not waiting.exists()
