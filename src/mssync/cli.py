@@ -39,9 +39,6 @@ def main() -> None:
     except MsSyncError as error:
         logger.error("%s", error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        logger.error("stopped; the same command goes on from here")
-        sys.exit(130)
 
 
 @app.command()

@@ -21,7 +21,7 @@ class Parts:
     Args:
         folder: Where they are; created.
         schema: Columns, among them `clip_id` and `sha256`.
-        key: What made them: another key makes them worthless.
+        key: What made them: another key, or another schema, makes them worthless.
         clips_per_part: Most rows of a part.
     """
 
@@ -36,7 +36,7 @@ class Parts:
         self._folder = folder
         self._waiting = folder.with_name(f"{folder.name}.unfinished")
         self._schema = schema
-        self._key = key
+        self._key = records.digest(key, schema.to_string())
         self._clips_per_part = clips_per_part
         for created in (self._folder, self._waiting):
             created.mkdir(parents=True, exist_ok=True)

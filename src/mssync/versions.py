@@ -36,6 +36,27 @@ def dataset_revision(clips: Iterable[records.Row], decisions: Iterable[Decision]
     return records.digest(rows, verdicts)
 
 
+def source_digest(*names: str) -> str:
+    """SHA-256 over the library's own source: a model's key changes with the code that makes it.
+
+    Args:
+        names: Modules (`pyramid.py`) and packages (`models`) of `mssync`.
+    """
+    package = Path(__file__).parent
+    files = [
+        file
+        for name in names
+        for file in ([package / name] if name.endswith(".py") else (package / name).rglob("*.py"))
+    ]
+    return records.digest(
+        *(
+            content
+            for file in sorted(files)
+            for content in (file.relative_to(package).as_posix(), file.read_bytes())
+        )
+    )
+
+
 def code_version(folder: Path) -> dict[str, str]:
     """Git commit of a folder and whether tracked files differ from it; `unknown` outside git."""
     commit = _git(folder, "rev-parse", "HEAD")

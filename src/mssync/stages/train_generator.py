@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT = "generator"
 REPORT = "report.json"
+CODE = ("data", "losses", "models", "pyramid.py", "training/generator.py")
 
 
 def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float]:
@@ -40,7 +41,14 @@ def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float
     device = prepare(params.run)
     guides = load_syncers(syncers / "guides", device)
     taught = [checkpoint.sha256(folder) for folder in sorted(syncers.glob("guides/level*"))]
-    key = text_digest(metadata["revision"], digest(section), taught, str(params.run.seed))
+    key = text_digest(
+        metadata["revision"],
+        digest(section),
+        taught,
+        str(params.train_syncers.kernel),
+        str(params.run.seed),
+        versions.source_digest(*CODE),
+    )
     lineage = versions.lineage(
         dataset_revision=metadata["revision"],
         params_hash=digest(params),

@@ -15,6 +15,7 @@ from mssync.training.device import prepare
 logger = logging.getLogger(__name__)
 
 REPORT = "report.json"
+CODE = ("data", "losses", "models", "pyramid.py", "training/syncers.py")
 
 
 def run(data: Path, out: Path, params: Params) -> dict[str, float]:
@@ -36,7 +37,12 @@ def run(data: Path, out: Path, params: Params) -> dict[str, float]:
     section = params.train_syncers
     metadata = dataset.load_metadata(data)
     clips = dataset.load_clips(data)
-    key = text_digest(metadata["revision"], digest(section), str(params.run.seed))
+    key = text_digest(
+        metadata["revision"],
+        digest(section),
+        str(params.run.seed),
+        versions.source_digest(*CODE),
+    )
     lineage = versions.lineage(
         dataset_revision=metadata["revision"],
         params_hash=digest(params),
