@@ -84,7 +84,7 @@ def init_workspace(folder: Path, *, cache: Path) -> None:
     """
     if (folder / ".dvc").is_dir():
         return
-    dvc(folder, "init", "--quiet", "--no-scm", "--subdir")
+    dvc(folder, "init", "--no-scm")
     dvc(folder, "config", "core.analytics", "false")
     dvc(folder, "cache", "dir", str(cache))
 
@@ -141,7 +141,9 @@ def dvc(folder: Path, *arguments: str) -> str:
         check=False,
     )
     if result.returncode:
-        raise ToolError(f"dvc {' '.join(arguments)} failed: {result.stderr.strip()}")
+        raise ToolError(
+            f"dvc {' '.join(arguments)} failed: {(result.stderr or result.stdout).strip()}"
+        )
     return result.stdout
 
 
