@@ -79,7 +79,7 @@ def test_a_list_of_ones_own_runs_to_the_end_whatever_kills_it_on_the_way(
 def test_a_list_that_does_not_exist_and_a_name_that_is_no_name_are_refused(project, small_corpus):
     with pytest.raises(InputError, match=r"none\.csv does not exist"):
         chain.run_sources(project, project / "none.csv", name="mine")
-    with pytest.raises(InputError, match="cannot be called '../mine'"):
+    with pytest.raises(InputError, match=r"cannot be called '\.\./mine'"):
         chain.run_sources(project, small_corpus / "sources.csv", name="../mine")
 
 
