@@ -39,7 +39,7 @@ format: setup ## Format and sort imports
 	@ruff format .
 
 repro: setup ## Run the stages whose inputs, parameters or code changed
-	@dvc repro
+	@mssync demo $(OF)
 
 retry: setup ## Try again what could not be downloaded (SOURCES=, NAME= as for demo), then go on
 	@mssync demo --retry $(OF)

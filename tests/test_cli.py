@@ -55,12 +55,35 @@ def test_a_missing_input_is_one_message(mssync, root):
          "--out", "o"),
         ("train-syncers", "--dataset", "d", "--out", "o"),
         ("promote", "--metrics", "m.json", "--out", "d.json"),
-        ("demo", "--sources", "none.csv"),
     ):  # fmt: skip
         result = mssync(*command, "--params", params)
         assert result.returncode == 1, command
         assert "ERROR" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_a_ledger_without_decisions_and_an_unknown_log_level_are_told(mssync):
+    result = mssync("funnel", MSSYNC_LOG="loud")
+    assert result.returncode == 1
+    assert "holds no stage's decisions" in result.stderr
+    assert "MSSYNC_LOG is 'LOUD'" in result.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(mssync, root, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "m.json").write_text("{}")
+    result = mssync(
+        "download-videos", "--sources", root / "params.yaml", "--manifest", "file/m.parquet",
+        "--ledger", "file/ledger", "--params", root / "params.test.yaml",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_the_demo_outside_the_project_says_where_to_go(mssync):
+    result = mssync("demo", "--sources", "none.csv")
+    assert result.returncode == 1
+    assert "is not the project's folder" in result.stderr
 
 
 def test_a_stage_that_is_killed_goes_on_where_it_stopped(mssync, root, tmp_path, small_corpus):

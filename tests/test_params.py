@@ -1,8 +1,10 @@
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from mssync.errors import ParamsError
-from mssync.params import digest, load
+from mssync.models.critics import window_starts
+from mssync.params import TrainGenerator, digest, load
 
 SHIPPED = ["params.yaml", "params.test.yaml"]
 
@@ -50,6 +52,42 @@ def test_a_number_that_yaml_reads_as_text_is_refused(root, tmp_path):
 def test_an_even_kernel_is_refused(edited):
     with pytest.raises(ParamsError, match="kernel must be odd, found 6"):
         load(edited("train_syncers", "kernel", 6))
+
+
+def test_a_temperature_below_a_hundredth_is_refused(edited):
+    assert load(edited("train_syncers", "temperature", 0.01)).train_syncers.temperature == 0.01
+    with pytest.raises(ParamsError, match=r"train_syncers\.temperature: .*0\.01, found 0\.009"):
+        load(edited("train_syncers", "temperature", 0.009))
+
+
+@pytest.fixture
+def sequence_of(root):
+    """The section of the generator with other lengths."""
+    section = load(root / "params.yaml").train_generator.model_dump()
+
+    def change(observed, predicted, windows):
+        critics = section["critics"] | {"window_frames": windows}
+        lengths = {"observed_frames": observed, "predicted_frames": predicted}
+        return TrainGenerator.model_validate(section | lengths | {"critics": critics})
+
+    return change
+
+
+def test_sequences_shorter_than_a_window_are_refused(sequence_of):
+    assert sequence_of(3, 2, [2])
+    with pytest.raises(ValidationError, match=r"predicted_frames must be at least 5.*found 4"):
+        sequence_of(3, 1, [2])
+
+
+@pytest.mark.parametrize(("observed", "bound"), [(1, 7), (2, 8), (5, 8)])
+def test_critics_without_a_window_that_fits_are_refused(sequence_of, observed, bound):
+    assert window_starts(6, bound, context_frames=min(2, observed))
+    assert not window_starts(6, bound + 1, context_frames=min(2, observed))
+
+    assert sequence_of(observed, 6, [40, bound])
+    message = rf"critics\.window_frames must be at most {bound} .*found \[40, {bound + 1}\]"
+    with pytest.raises(ValidationError, match=message):
+        sequence_of(observed, 6, [40, bound + 1])
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mssync import log
-from mssync.errors import MsSyncError
+from mssync.errors import InputError, MsSyncError
 from mssync.params import load
 
 logger = logging.getLogger(__name__)
@@ -33,10 +33,10 @@ PARAMS = Path("params.yaml")
 
 def main() -> None:
     """Run the command line; an error raised on purpose is one message and exit code 1."""
-    log.set_up()
     try:
+        log.set_up()
         app()
-    except MsSyncError as error:
+    except (MsSyncError, OSError) as error:
         logger.error("%s", error)
         sys.exit(1)
 
@@ -195,15 +195,14 @@ def demo(
     retry: Annotated[
         bool, typer.Option("--retry", help="Try again what could not be downloaded.")
     ] = False,
-    params: ParamsFile = PARAMS,
 ) -> None:
     """Run the whole chain: on a synthetic corpus, or on your own videos."""
     from mssync.demo import chain
     from mssync.render import report
 
     project = Path()
-    workers = load(params).run.workers
     if sources is None:
+        workers = load(PARAMS).run.workers
         workspace = chain.run_demo(project, workers=workers, retry=retry)
     else:
         workspace = chain.run_sources(
@@ -220,7 +219,10 @@ def funnel(ledger: Ledger = Path("ledger")) -> None:
     from mssync.ledger import funnel as read_funnel
     from mssync.params import stage_names
 
+    steps = read_funnel(ledger, stage_names())
+    if not steps:
+        raise InputError(f"{ledger} holds no stage's decisions: run the chain first (make demo)")
     typer.echo(f"{'stage':<20}{'in':>6}{'out':>6}  rejected")
-    for step in read_funnel(ledger, stage_names()):
+    for step in steps:
         reasons = ", ".join(f"{reason} {count}" for reason, count in step.reasons.items())
         typer.echo(f"{step.stage:<20}{step.clips_in:>6}{step.clips_out:>6}  {reasons}")

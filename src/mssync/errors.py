@@ -1,11 +1,12 @@
 """Every error this project raises on purpose.
 
 MsSyncError
-├── ParamsError          params.yaml asks for something impossible: fix the file
-├── InputError           a file or folder handed to a command is missing or of the wrong form
-├── ClipRejectedError    one clip is unusable: the stage records why and carries on
-├── StageFailedError     the stage has nothing to hand on: the run stops
-└── ToolError            an outside tool (ffmpeg, dvc, git) failed or is missing
+├── ParamsError            params.yaml asks for something impossible: fix the file
+├── InputError             a file or folder handed to a command is missing or of the wrong form
+├── ClipRejectedError      one clip is unusable: the stage records why and carries on
+├── StageFailedError       the stage has nothing to hand on: the run stops
+├── TrainingDivergedError  the loss is no longer finite: lower the learning rate
+└── ToolError              an outside tool (ffmpeg, dvc, git) failed or is missing
 """
 
 
@@ -35,6 +36,10 @@ class ClipRejectedError(MsSyncError):
 
 class StageFailedError(MsSyncError):
     """A stage has nothing to hand on."""
+
+
+class TrainingDivergedError(MsSyncError, FloatingPointError):
+    """The loss is no longer finite: lower the learning rate."""
 
 
 class ToolError(MsSyncError):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mssync import records
+from mssync.errors import StageFailedError
 
 DECISIONS = "decisions.parquet"
 ATTEMPTS = "attempts.parquet"
@@ -125,6 +126,26 @@ def append_attempts(path: Path, attempts: Sequence[Attempt]) -> None:
     before = records.read(path, None) if records.read_metadata(path) else []
     rows = before + [vars(attempt) for attempt in attempts]
     records.write(path, rows, _ATTEMPTS, metadata={"content": "attempts"})
+
+
+def fail_below(
+    min_success_ratio: float, kept: int, rejected: Sequence[Decision], ledger: Path, section: str
+) -> None:
+    """Stop a stage of which too little, or nothing, survives.
+
+    Raises:
+        StageFailedError: With the first reason and where the others are.
+    """
+    total = kept + len(rejected)
+    if kept and kept >= min_success_ratio * total:
+        return
+    first = min(rejected, key=lambda decision: decision.clip_id, default=None)
+    reason = f"{first.clip_id}: {first.reason}: {first.detail}" if first else "there is no clip"
+    raise StageFailedError(
+        f"{kept} of {total} clips survive, at least {min_success_ratio:.0%} must "
+        f"({section}.min_success_ratio). First reason: {reason}. All: {ledger / DECISIONS} "
+        "(mssync funnel)"
+    )
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,17 @@ def set_up(level: str | None = None) -> None:
     Args:
         level: Name of a logging level; default is `$MSSYNC_LOG`, else `INFO`.
     """
+    named = (level or os.environ.get("MSSYNC_LOG", "INFO")).upper()
+    known = logging.getLevelNamesMapping()
     logging.basicConfig(
-        level=(level or os.environ.get("MSSYNC_LOG", "INFO")).upper(),
+        level=known.get(named, logging.INFO),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
         force=True,
     )
+    if named not in known:
+        logger.warning("MSSYNC_LOG is %r, expected one of %s: INFO it is", named, ", ".join(known))
     for noisy in ("alembic", "mlflow", "httpx", "httpcore", "numba", "absl", "matplotlib", "git"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # MediaPipe runs on a newer protobuf than it was built with.

@@ -133,7 +133,9 @@ class TrainSyncers(Section):
         min_length=4, max_length=4, description="Kind of group per level 0..3."
     )
     valid_only: bool = Field(description="Leave out windows that touch padding.")
-    temperature: Positive = Field(description="Temperature of the cosines at the start; 1: none.")
+    temperature: float = Field(
+        ge=0.01, description="Temperature of the cosines at the start; 1: none."
+    )
     learn_temperature: bool = Field(description="Train the temperature.")
     margin: float = Field(ge=0, description="Margin on the diagonal at the start.")
     margin_growth: float = Field(ge=1, description="Factor on the margin every 1000 steps.")
@@ -234,6 +236,22 @@ class TrainGenerator(Section):
     )
     log_every_steps: Count = Field(description="Steps between two reports.")
     checkpoint_every_steps: Count = Field(description="Steps between two resumable checkpoints.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        frames = self.observed_frames + self.predicted_frames
+        if frames < 5:
+            raise ValueError(
+                f"observed_frames + predicted_frames must be at least 5, a window, found {frames}"
+            )
+        context = min(2, self.observed_frames)  # frames that the critics see before the motion
+        bound = self.predicted_frames + context
+        if min(self.critics.window_frames) > bound:
+            raise ValueError(
+                f"one of critics.window_frames must be at most {bound} (predicted_frames + "
+                f"{context}), found {self.critics.window_frames}"
+            )
+        return self
 
 
 class Evaluate(Section):

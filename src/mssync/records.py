@@ -139,6 +139,14 @@ def write(
     temporary.replace(path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; never seen half written. Its folder is created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def read(path: Path, schema: Any | None) -> list[Row]:  # noqa: ANN401 - pyarrow is untyped
     """Read a Parquet file written by `write`; arrays come back as NumPy arrays.
 

@@ -1,6 +1,7 @@
 """Where runs are tracked: a protocol, nothing, or MLflow. The only file that imports mlflow."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mssync.errors import ToolError
+
+logger = logging.getLogger(__name__)
 
 RUNS = Path("run.json")
 CHAMPION = "champion"
@@ -43,8 +46,11 @@ class MlflowTracker:
 
         now = get_current_time_millis()
         metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
-        for start in range(0, len(metrics), 1000):
-            self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+        try:
+            for start in range(0, len(metrics), 1000):
+                self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+        except _store_errors() as error:
+            logger.warning("step %d is not tracked: %s", step, error)
 
     def log_files(self, path: Path, folder: str) -> None:
         """Keep a file or a folder as artifacts under `folder`."""
@@ -67,13 +73,13 @@ def mlflow_run(
     tags: Mapping[str, str],
     params: Mapping[str, object],
 ) -> Iterator[MlflowTracker]:
-    """Track a stage in a run of its own; a run that a kill left open is taken up again.
+    """Track a stage in a run of its own; a run of the same key is taken up again.
 
     Args:
         uri: Tracking store; `$MLFLOW_TRACKING_URI` wins where it is set.
         experiment: Name of the experiment; made where it is missing.
         name: Name of the run.
-        key: What the run computes: an open run of the same key is continued.
+        key: What the run computes: data, parameters, code and seed.
         tags: Lineage.
         params: Parameters of the stage, nested as in the file.
 
@@ -85,26 +91,24 @@ def mlflow_run(
         found = client.get_experiment_by_name(experiment)
         experiment_id = found.experiment_id if found else client.create_experiment(experiment)
         quoted = key.replace("'", "")
-        unfinished = client.search_runs(
-            [experiment_id],
-            f"tags.`{_KEY}` = '{quoted}' and attributes.status = 'RUNNING'",
-            max_results=1,
-        )
+        known = client.search_runs([experiment_id], f"tags.`{_KEY}` = '{quoted}'", max_results=1)
         run = (
-            unfinished[0]
-            if unfinished
+            known[0]
+            if known
             else client.create_run(
                 experiment_id, run_name=name, tags={**tags, _KEY: key, "mlflow.runName": name}
             )
         )
         tracker = MlflowTracker(client, run.info.run_id)
-        if not unfinished:
+        client.update_run(tracker.run_id, status="RUNNING")
+        if not known:
             for field, value in _flat(params).items():
                 client.log_param(tracker.run_id, field, value)
     try:
         yield tracker
-    except BaseException:
-        client.set_terminated(tracker.run_id, "FAILED")
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        client.set_terminated(tracker.run_id, status)
         raise
     client.set_terminated(tracker.run_id, "FINISHED")
 
@@ -156,11 +160,13 @@ class Champion:
     Attributes:
         version: Its version.
         sha256: Digest of its weights.
+        dataset_revision: What it was trained on.
         folder: Its checkpoint, downloaded.
     """
 
     version: str
     sha256: str
+    dataset_revision: str
     folder: Path
 
 
@@ -183,7 +189,9 @@ def champion(uri: str, model_name: str) -> Champion | None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with _explained(uri):
         folder = Path(mlflow.artifacts.download_artifacts(version.source, tracking_uri=_uri(uri)))
-    return Champion(str(version.version), version.tags["sha256"], folder)
+    return Champion(
+        str(version.version), version.tags["sha256"], version.tags["dataset_revision"], folder
+    )
 
 
 def register_champion(
@@ -240,14 +248,20 @@ def _uri(configured: str) -> str:
 
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except MlflowException as error:
+    except _store_errors() as error:
         raise ToolError(
             f"the MLflow store {_uri(uri)} (paths.tracking_uri) cannot be used: {error}"
         ) from error
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    """What a store that is missing, locked, unreachable or without its driver raises."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, ImportError, OSError
 
 
 def _flat(nested: Mapping[str, object], prefix: str = "") -> dict[str, object]:

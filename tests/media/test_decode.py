@@ -1,3 +1,5 @@
+import subprocess
+
 import av
 import numpy as np
 import pytest
@@ -88,6 +90,19 @@ def test_a_cut_keeps_picture_and_sound_together(video, tmp_path):
     assert first.mean() == pytest.approx(20 + 100 * 0.24, abs=6)
     click = np.argmax(np.abs(decode.read_sound(target, clock).waveform_N))
     assert click == pytest.approx(8040 - 0.24 * 16_000, abs=200)
+
+
+def test_frames_that_an_edit_list_hides_are_not_on_the_clock(video, tmp_path):
+    """A part cut without re-encoding begins with frames that are decoded but never shown."""
+    cut = tmp_path / "cut.mp4"
+    command = [ffmpeg.executable(), "-v", "error", "-ss", "0.52", "-i", str(video()), "-c", "copy"]
+    subprocess.run([*command, str(cut)], check=True)
+    clock = decode.read_clock(cut)
+    times_s = [time_s for time_s, _ in decode.frames(cut, clock, max_fps_hz=30)]
+    assert times_s[0] == pytest.approx(0, abs=0.02)
+    assert clock.frames == len(times_s) == 37
+    click = np.argmax(np.abs(decode.read_sound(cut, clock).waveform_N))
+    assert click < 640  # at 0.5 s of the source, just before the cut: at most its tail is heard
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes(1000)])

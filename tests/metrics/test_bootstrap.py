@@ -34,25 +34,26 @@ def test_the_same_generator_state_gives_the_same_interval(spread):
     assert bootstrap.mean(spread, rng=rng(), resamples=200) == first
 
 
-def test_one_clip_has_a_mean_but_no_interval():
+def test_one_value_has_a_mean_but_no_interval():
     estimate = bootstrap.mean([3.0], rng=rng(), resamples=100)
     assert estimate == bootstrap.Estimate(3.0, None, None, 1)
 
 
-def test_no_clip_has_nothing():
+def test_no_value_has_nothing():
     estimate = bootstrap.mean([float("nan")], rng=rng(), resamples=100)
     assert estimate == bootstrap.Estimate(None, None, None, 0)
 
 
-def test_a_clip_without_a_score_is_left_out_and_not_counted():
+def test_a_value_that_is_not_finite_is_left_out_and_not_counted():
     estimate = bootstrap.mean([1.0, float("nan"), 3.0], rng=rng(), resamples=100)
     assert (estimate.value, estimate.n) == (2.0, 2)
 
 
 def test_pairing_sees_a_difference_that_is_smaller_than_the_spread(spread):
-    estimate = bootstrap.difference(spread + 0.1, spread, rng=rng(), resamples=200)
-    assert estimate.low > 0
-    assert estimate.value == pytest.approx(0.1)
+    score = bootstrap.normalised(
+        spread + 0.05, ceiling_N=spread, floor_N=spread + 0.1, rng=rng(), resamples=200
+    )
+    assert score.value == pytest.approx(0.5)
 
 
 def test_ceiling_scores_one_and_floor_scores_zero(spread):
@@ -73,11 +74,11 @@ def test_a_system_cannot_be_placed_when_truth_and_floor_look_alike(spread):
     assert score == bootstrap.Estimate(None, None, None, 24)
 
 
-def test_one_clip_places_no_system():
+def test_one_value_places_no_system():
     score = bootstrap.normalised([1.0], ceiling_N=[0.0], floor_N=[2.0], rng=rng(), resamples=100)
     assert score.value is None
 
 
-def test_scores_of_different_clips_are_refused(spread):
-    with pytest.raises(ValueError, match=r"paired by clip, found lengths \[23, 24\]"):
-        bootstrap.difference(spread, spread[1:], rng=rng(), resamples=100)
+def test_scores_of_different_sequences_are_refused(spread):
+    with pytest.raises(ValueError, match=r"paired by sequence, found lengths \[23, 24\]"):
+        bootstrap.normalised(spread, ceiling_N=spread[1:], floor_N=spread, rng=rng(), resamples=100)

@@ -50,7 +50,8 @@ def clips():
 
 
 def curve_of(pair, level=0, kernel=7):
-    return sync.distance_curve(*pair, ScribeEvaluator(level), kernel=kernel)
+    (curve,) = sync.distance_curves([pair], ScribeEvaluator(level), kernel=kernel)
+    return curve
 
 
 @pytest.mark.parametrize(("level", "late_frames"), [(0, 7), (0, -12), (1, 8), (2, -8), (3, 8)])
@@ -225,7 +226,7 @@ def test_windows_that_systems_share_are_embedded_once(clips):
 
 
 def test_scores_do_not_depend_on_what_else_is_scored(clips):
-    alone = sync.distance_curve(*clips[3], ScribeEvaluator(2), kernel=7)
+    alone = curve_of(clips[3], level=2)
     among = score(clips, level=2)[sync.CEILING].curves[3]
     assert among.distances == pytest.approx(alone.distances, rel=1e-6)
 
@@ -261,7 +262,7 @@ def test_a_stream_at_a_level_is_what_the_models_see(clips):
             seen.append(motion_N5PD)
             return super().embed_motion(motion_N5PD)
 
-    sync.distance_curve(*clips[0], Recorder(2), kernel=7)
+    sync.distance_curves([clips[0]], Recorder(2), kernel=7)
     at_level = array_at_level(clips[0][0], 2)
     assert seen[0].shape == (26, 5, 68, 2)
     assert torch.equal(seen[0][3], torch.from_numpy(at_level[3:8]))

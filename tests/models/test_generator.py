@@ -69,8 +69,10 @@ def test_the_papers_size_has_the_papers_number_of_parameters():
     assert sum(parameter.numel() for parameter in model.parameters()) == 35_597_272
 
 
+@pytest.mark.parametrize("history", [1, 2, 4, 40])
 @torch.no_grad()
-def test_the_sliding_cache_gives_what_attention_to_the_last_embeddings_gives(generator, random):
+def test_the_sliding_cache_gives_what_attention_to_the_last_embeddings_gives(history, random):
+    generator = small(history_frames=history)
     real, audio = faces(3, random), speech(14, random)
     motion = generator(real, audio)
     fed = torch.cat([real, motion[:, 3:]], dim=1).flatten(2)
@@ -78,7 +80,7 @@ def test_the_sliding_cache_gives_what_attention_to_the_last_embeddings_gives(gen
     embedded = generator.coordinates(generator.standardise(fed))
     (layer,) = generator.temporal.layers
     for frame in range(13):
-        seen = embedded[:, max(0, frame - SMALL["history_frames"] + 1) : frame + 1]
+        seen = embedded[:, max(0, frame - history + 1) : frame + 1]
         mask = torch.nn.Transformer.generate_square_subsequent_mask(seen.shape[1])
         state = generator.temporal.project(layer(seen, src_mask=mask, is_causal=True)[:, -1])
         velocity = generator.branches(
@@ -87,6 +89,16 @@ def test_the_sliding_cache_gives_what_attention_to_the_last_embeddings_gives(gen
         torch.testing.assert_close(
             fed[:, frame] + 0.05 * velocity, motion[:, frame + 1].flatten(1), atol=1e-5, rtol=0
         )
+
+
+@pytest.mark.parametrize("history", [1, 2, 4])
+@torch.no_grad()
+def test_the_cache_never_grows_beyond_the_history(history, random):
+    temporal = small(layers=2, history_frames=history).temporal
+    caches = temporal.start()
+    for step in range(1, 8):
+        temporal.step(torch.rand(2, 16, generator=random), caches)
+        assert [cache.shape[1] for cache in caches] == [min(step, history)] * 2
 
 
 def test_several_layers_roll_out_past_their_history(random):

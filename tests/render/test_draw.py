@@ -1,4 +1,3 @@
-import cv2
 import numpy as np
 import pytest
 
@@ -88,9 +87,3 @@ def test_panels_of_different_length_are_refused(portrait):
     motion = np.repeat(portrait[None], 3, axis=0)
     with pytest.raises(ValueError, match="one length"):
         next(draw.panels({"a": motion, "b": motion[1:]}, 64))
-
-
-def test_video_frames_are_one_for_each_shape(portrait):
-    pictures = list(draw.video_frames(np.repeat(portrait[None], 5, axis=0), 64))
-    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 5
-    assert cv2.absdiff(pictures[0], pictures[4]).max() == 0

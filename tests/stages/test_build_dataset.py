@@ -143,6 +143,11 @@ def test_a_pinned_speaker_stays_where_the_list_put_them(build):
     assert "p4" in {clip.speaker_id for clip in clips["val"]}
 
 
+def test_a_pin_holds_though_the_clip_that_carries_it_is_rejected(build):
+    clips, _ = build({**PEOPLE, "p3/b": {"frames": 3}}, pinned={"p3": "val"})
+    assert "p3" in {clip.speaker_id for clip in clips["val"]}
+
+
 def test_motion_lies_in_the_crop_and_audio_has_four_rows_a_frame(build):
     clips, _ = build(PEOPLE)
     for clip in clips["train"]:
@@ -173,6 +178,13 @@ def test_nothing_left_is_a_failure_with_the_first_reason(build):
 def test_the_card_tells_what_was_left_out(build, tmp_path):
     build({**PEOPLE, "bad/a": {"frames": 3}})
     assert "- too_short: 1" in (tmp_path / "dataset" / "card.md").read_text()
+
+
+def test_an_empty_split_takes_a_speaker_and_says_so(caplog):
+    few = {"a": "", "b": "", "c": ""}
+    splits = split_speakers(few, seed=0, val_ratio=0.01, test_ratio=0.01)
+    assert sorted(splits.values()) == ["test", "train", "val"]
+    assert "pin speakers" in caplog.text
 
 
 def test_speakers_who_join_later_move_nobody():

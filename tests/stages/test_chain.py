@@ -10,6 +10,7 @@ import pytest
 from mssync import records, tracking
 from mssync.data import dataset
 from mssync.demo.server import serve
+from mssync.errors import InputError
 from mssync.landmarks import ibug
 from mssync.ledger import ATTEMPTS, DECISIONS, read_decisions
 from mssync.media.store import MediaStore
@@ -168,7 +169,7 @@ def test_the_metrics_have_ceiling_floors_and_the_generated_score(chain):
 def test_every_run_says_where_it_comes_from(chain):
     mlflow.set_tracking_uri(chain.params.paths.tracking_uri)
     runs = mlflow.search_runs(experiment_names=[chain.params.paths.experiment])
-    assert sorted(runs["tags.mlflow.runName"].unique()) == ["train-generator", "train-syncers"]
+    assert sorted(runs["tags.mlflow.runName"]) == ["train-generator", "train-syncers"]
     revision = dataset.load_metadata(chain.folder / "data" / "dataset")["revision"]
     assert set(runs["tags.dataset_revision"]) == {revision}
     for tag in ("git_sha", "git_dirty", "params_hash", "seed", "image_digest", "kfp_run_id"):
@@ -176,6 +177,18 @@ def test_every_run_says_where_it_comes_from(chain):
     assert (runs["status"] == "FINISHED").all()
     scored = runs[runs["tags.mlflow.runName"] == "train-generator"]
     assert scored["metrics.eval.lse_d.all.level0.value"].notna().any()
+
+
+def test_media_that_are_gone_stop_the_stage_and_say_what_to_do(chain, tmp_path, store):
+    with pytest.raises(InputError, match=r"the media of 8 clips.*make retry"):
+        extract_audio.run(
+            chain.folder / "data" / "manifest.parquet",
+            tmp_path / "audio",
+            tmp_path / "ledger",
+            chain.params.extract_audio,
+            store=store,
+            workers=1,
+        )
 
 
 def test_the_summary_shows_the_result_and_where_to_look(chain):
@@ -191,7 +204,8 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
     decision = json.loads(decision_file.read_text()) | {"decision": promote.PROMOTE}
     decision_file.write_text(json.dumps(decision))
     assert promote.apply(decision_file, params.promote, params.paths) == "1"
-    assert promote.apply(decision_file, params.promote, params.paths) == "1"
+    with pytest.raises(InputError, match="taken against no champion, the registry's champion is"):
+        promote.apply(decision_file, params.promote, params.paths)
     champion = tracking.champion(params.paths.tracking_uri, params.promote.model_name)
     assert champion.sha256 == decision["challenger"]["sha256"]
 

@@ -103,6 +103,30 @@ def test_host_and_port_never_enter_a_clip_id(download, clip, monkeypatch):
     assert [row["clip_id"] for row in rows] == ["speaker_00/clip_0.mp4", "speaker_01/clip_0.mp4"]
 
 
+def test_a_base_ends_at_a_folder_not_within_a_name(download, clip, monkeypatch, tmp_path):
+    (tmp_path / "videos").mkdir()
+    other = tmp_path / "videos" / "x.mp4"
+    other.write_bytes(clip.read_bytes())
+    monkeypatch.setenv(download_videos.BASE, str(tmp_path / "vid"))
+    rows, _ = download(f"source\n{other}\n")
+    assert [row["clip_id"] for row in rows] == [str(other)]
+
+
+def test_an_address_that_is_none_is_a_row_with_a_reason(download, clip):
+    _, decisions = download(f"source\n{clip}\nhttp://host:80a/x.mp4\nhttp://[::1/x.mp4\n")
+    reasons = {decision.reason for decision in decisions.values()}
+    assert reasons == {"", "not_found"}
+
+
+def test_a_pin_in_one_row_holds_for_all_of_a_speaker(download, small_corpus):
+    media = small_corpus / "media"
+    rows, _ = download(
+        f"source,speaker_id,split\n{media}/speaker_00/clip_0.mp4,a,\n"
+        f"{media}/speaker_01/clip_0.mp4,a,test\n"
+    )
+    assert [row["split"] for row in rows] == ["test", "test"]
+
+
 def test_a_source_listed_twice_is_one_clip(download, clip, caplog):
     rows, _ = download(f"source\n{clip}\n{clip}\n")
     assert len(rows) == 1

@@ -8,7 +8,7 @@ from mssync.stages import promote
 
 @pytest.fixture
 def decide(tmp_path, tiny):
-    def run(value, champion=None, *, sequences=10, **changes):
+    def run(value, champion=None, *, sequences=10, trained_on="r", **changes):
         def scored(number):
             return {
                 "sha256": "s",
@@ -19,7 +19,9 @@ def decide(tmp_path, tiny):
             "sequences": sequences,
             "dataset_revision": "r",
             "challenger": scored(value),
-            "champion": None if champion is None else scored(champion[0]) | {"version": "3"},
+            "champion": None
+            if champion is None
+            else scored(champion[0]) | {"version": "3", "dataset_revision": trained_on},
         }
         (tmp_path / "metrics.json").write_text(json.dumps(metrics))
         params = tiny.promote.model_copy(update=changes)
@@ -64,6 +66,11 @@ def test_the_decision_is_written_with_what_it_rests_on(decide, tmp_path):
     decision = decide(0.5, (0.4,))
     assert json.loads((tmp_path / "decision.json").read_text()) == decision
     assert decision["champion"] == {"version": "3", "sha256": "s", "value": 0.4}
+
+
+def test_a_champion_of_another_dataset_is_told(decide):
+    reason = decide(0.5, (0.4,), trained_on="another")["reason"]
+    assert "the champion was trained on another dataset" in reason
 
 
 def test_an_unknown_metric_is_refused_by_name(decide):

@@ -46,6 +46,25 @@ def test_a_save_that_died_half_way_does_not_count(tmp_path):
     assert checkpoint.load(tmp_path / "model")[0]["x"] == 0
 
 
+def test_a_save_that_died_between_its_renames_loses_nothing(tmp_path):
+    checkpoint.save(tmp_path / "model", {"x": torch.ones(1)}, {})
+    (tmp_path / "model").rename(tmp_path / ".model.previous")
+    assert checkpoint.load(tmp_path / "model")[0]["x"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_removing_takes_what_a_killed_save_left_and_nothing_else(tmp_path):
+    for name in ("a", "b"):
+        checkpoint.save(tmp_path / name, {"x": torch.ones(1)}, {})
+        for leftover in (f".{name}.writing", f".{name}.previous"):
+            checkpoint.save(tmp_path / leftover, {"x": torch.zeros(1)}, {})
+    checkpoint.remove(tmp_path / "a")
+    checkpoint.remove_leftovers(tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert checkpoint.load(tmp_path / "b")[0]["x"] == 1
+    checkpoint.remove(tmp_path / "a")  # nothing there is no failure
+
+
 @pytest.mark.parametrize("damage", ["absent", "cut", "no_metadata"])
 def test_a_broken_checkpoint_is_named(tmp_path, damage):
     folder = tmp_path / "model"

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mssync.data.clips import Clip
-from mssync.errors import InputError, ParamsError
+from mssync.errors import InputError, ParamsError, TrainingDivergedError
 from mssync.models.generator import Generator
 from mssync.models.syncer import Syncer
 from mssync.params import TrainGenerator
@@ -142,6 +142,39 @@ def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(tmp_path):
     assert not (tmp_path / "killed/.resume").exists()
 
 
+def test_a_run_killed_between_the_renames_of_a_checkpoint_goes_on_from_it(tmp_path):
+    params, history = settings({"position": 1.0}), History()
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, params, tracker=History(killed_at=7))
+    (tmp_path / ".resume").rename(tmp_path / "..resume.previous")
+    (tmp_path / "..resume.writing").mkdir()
+    train(tmp_path, params, tracker=history)
+    assert list(history.values) == [5, 6, 7, 8, 9]
+    assert [path.name for path in tmp_path.iterdir()] == ["generator"]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_replaced_and_said_so(tmp_path, caplog):
+    params, history = settings({"position": 1.0}, steps=2), History()
+    for name in (".resume", "generator"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / checkpoint.METADATA).write_text("{")
+    train(tmp_path, params, tracker=history)
+    assert list(history.values) == [0, 1]
+    assert caplog.text.count("it will be replaced") == 2
+    assert load_generator(tmp_path / "generator", CPU)
+
+
+def test_a_run_killed_after_its_end_leaves_nothing_but_the_generator(tmp_path):
+    params, history = settings({"position": 1.0}, steps=2), History()
+    train(tmp_path, params)
+    hidden = [".resume", "..resume.writing", "..resume.previous"]
+    for name in [*hidden, ".generator.writing", ".generator.previous"]:
+        (tmp_path / name).mkdir()
+    train(tmp_path, params, tracker=history)
+    assert not history.values
+    assert [path.name for path in tmp_path.iterdir()] == ["generator"]
+
+
 def test_a_checkpoint_of_other_inputs_is_not_used(tmp_path):
     params = settings({"position": 1.0})
     with pytest.raises(KeyboardInterrupt):
@@ -243,7 +276,7 @@ def test_validation_clips_that_are_too_short_are_no_failure(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     broken = clip(0)
     broken.audio_AM[20] = np.nan
-    with pytest.raises(FloatingPointError, match=r"step 0: .*train/position"):
+    with pytest.raises(TrainingDivergedError, match=r"step 0: .*train/position.*learning_rate"):
         train(tmp_path, settings({"position": 1.0}, batch=8), train=[broken])
     assert not (tmp_path / "generator").exists()
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mssync.data.clips import Clip
-from mssync.errors import InputError
+from mssync.errors import InputError, TrainingDivergedError
 from mssync.landmarks import ibug
 from mssync.params import load
 from mssync.tracking import NullTracker
@@ -183,6 +183,16 @@ def test_a_level_left_out_leaves_no_old_checkpoint(clips, tmp_path):
     assert metrics["guide.level1.skipped"] == 1.0
 
 
+@pytest.mark.parametrize("key", ["key", "other"])
+def test_what_a_killed_save_left_does_not_stay(clips, tmp_path, key):
+    run(train_guides, clips, tmp_path)
+    for level in (0, 1):
+        (tmp_path / f"guides/.level{level}.writing").mkdir()
+        (tmp_path / f"guides/.level{level}.previous").mkdir()
+    run(train_guides, clips, tmp_path, key=key)
+    assert [path.name for path in (tmp_path / "guides").iterdir()] == ["level0"]
+
+
 def test_a_level_without_a_group_is_skipped_and_says_so(clips, tmp_path, caplog):
     short = {**clips, "train": [talking_clip(number, 60) for number in range(3)]}
     with caplog.at_level(logging.WARNING):
@@ -268,6 +278,7 @@ def test_inputs_stay_raw_when_standardising_is_off(clips, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_training(clips, tmp_path):
     broken = replace(clips["train"][0], audio_AM=np.full((360, 26), np.nan, np.float32))
-    with pytest.raises(FloatingPointError, match=r"guide/level0, step 0: .*loss.*nan"):
+    what = r"guide/level0, step 0: .*loss.*nan.*train_syncers\.learning_rate"
+    with pytest.raises(TrainingDivergedError, match=what):
         run(train_guides, {**clips, "train": [broken]}, tmp_path)
     assert not (tmp_path / "guides/level0").exists()

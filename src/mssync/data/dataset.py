@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,6 @@ def statistics_to_json(statistics: Statistics) -> dict[str, Any]:
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in asdict(statistics).items()
     }
-
-
-def statistics_from_json(stored: Mapping[str, Any]) -> Statistics:
-    """Statistics from lists and numbers."""
-    values: dict[str, Any] = {field.name: stored[field.name] for field in fields(Statistics)}
-    for name, value in values.items():
-        if isinstance(value, list):
-            values[name] = np.array(value, np.float32)
-    return Statistics(**values)
 
 
 def counts(rows: Iterable[records.Row]) -> dict[str, dict[str, float]]:

@@ -1,8 +1,11 @@
 """Which speakers are trained on and which are held out: no speaker is ever in two splits."""
 
+import logging
 from collections.abc import Mapping
 
 from mssync.records import digest
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 
@@ -13,7 +16,8 @@ def split_speakers(
     """A split for every speaker.
 
     A speaker's place is drawn from a hash of seed and name, so that speakers who join later move
-    nobody. Where a wanted split is left empty, the speaker nearest to it is moved.
+    nobody. In small lists a wanted split may be left empty: the speaker nearest to it is moved, and
+    goes back when a newcomer falls into it. Pin the speakers of small lists.
 
     Args:
         pinned: Speaker -> split, empty where the split is free.
@@ -42,6 +46,13 @@ def _move_one(splits: dict[str, str], free: list[tuple[float, str]], split: str)
     nearest = reversed(free) if split == "train" else iter(free)
     for _, speaker in nearest:
         if list(splits.values()).count(splits[speaker]) > 1:
+            logger.warning(
+                "%s would be empty: %s is moved there from %s; pin speakers (column split) to keep "
+                "them in place as the list grows",
+                split,
+                speaker,
+                splits[speaker],
+            )
             splits[speaker] = split
             return
     raise ValueError(

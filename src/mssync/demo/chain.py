@@ -111,4 +111,6 @@ def _place(source: Path, target: Path) -> None:
     content = source.read_bytes()
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists() or target.read_bytes() != content:
-        target.write_bytes(content)
+        temporary = target.with_name(f".{target.name}.writing")
+        temporary.write_bytes(content)
+        temporary.replace(target)

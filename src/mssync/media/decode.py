@@ -60,7 +60,7 @@ def read_clock(path: Path) -> Clock:
             times = sorted(
                 float(packet.pts * stream.time_base)
                 for packet in container.demux(stream)
-                if packet.pts is not None and packet.size
+                if packet.pts is not None and packet.size and not packet.is_discard
             )
         except (av.FFmpegError, ValueError) as error:
             raise ClipRejectedError("corrupt", "the packets cannot be read") from error

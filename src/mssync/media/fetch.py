@@ -52,6 +52,10 @@ def fetch(location: str, store: MediaStore, params: DownloadVideos) -> Origin:
     """
     if not is_url(location):
         return _copy(Path(location), store, params)
+    try:
+        urlsplit(location).port  # noqa: B018 - reading it checks it
+    except ValueError as error:
+        raise ClipRejectedError("not_found", f"not an address: {error}") from error
     patient = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(params.attempts),
         wait=tenacity.wait_exponential(multiplier=params.backoff_s, max=60),
@@ -93,8 +97,8 @@ def _download(url: str, store: MediaStore, params: DownloadVideos) -> Origin:
     known = store.recall(key)
     partial = store.partial(key)
     validator_file = partial.with_suffix(".validator")
-    offset = partial.stat().st_size if partial.exists() and validator_file.exists() else 0
-    headers = {}
+    offset = partial.stat().st_size if _strong_validator(validator_file) else 0
+    headers = {"Accept-Encoding": "identity"}  # sizes and ranges are those of the file itself
     if known and known.validator:
         headers["If-None-Match" if '"' in known.validator else "If-Modified-Since"] = (
             known.validator
@@ -119,7 +123,8 @@ def _download(url: str, store: MediaStore, params: DownloadVideos) -> Origin:
                 raise ClipRejectedError("network", "the server refused to go on from the middle")
             _check_status(response)
             validator = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
-            announced = int(response.headers.get("Content-Length", "-1"))
+            length = response.headers.get("Content-Length", "")
+            announced = int(length) if length.isdecimal() else -1
             if known and not validator and announced == known.bytes:
                 return known
             resumed = response.status_code == 206
@@ -139,6 +144,11 @@ def _download(url: str, store: MediaStore, params: DownloadVideos) -> Origin:
     validator_file.unlink(missing_ok=True)
     store.remember(key, origin)
     return origin
+
+
+def _strong_validator(file: Path) -> bool:
+    """Whether a part was stored with an ETag that promises the same bytes."""
+    return file.exists() and file.read_text().startswith('"') and file.with_suffix("").exists()
 
 
 def _receive(

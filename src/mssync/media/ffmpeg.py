@@ -20,6 +20,20 @@ from numpy.typing import NDArray
 
 from mssync.errors import ToolError
 
+# Re-encoded nearly without loss, so that cuts fall on the frame; timestamps are kept.
+CUT_OPTIONS: dict[str, Any] = {
+    "format": "mp4",
+    "vcodec": "libx264",
+    "crf": 15,
+    "preset": "veryfast",
+    "pix_fmt": "yuv420p",
+    "vf": "crop=trunc(iw/2)*2:trunc(ih/2)*2",
+    "fps_mode": "passthrough",
+    "acodec": "aac",
+    "audio_bitrate": "128k",
+    "loglevel": "error",
+}
+
 
 @cache
 def executable() -> str:
@@ -34,12 +48,7 @@ def cut(source: Path, target: Path, *, start_s: float, end_s: float | None) -> N
         ToolError: If ffmpeg cannot read the source or finds nothing in that span.
     """
     span = {"ss": start_s} | ({} if end_s is None else {"t": end_s - start_s})
-    output = ffmpeg.input(str(source), **span).output(
-        str(target), format="mp4", vcodec="libx264", crf=15, preset="veryfast", acodec="aac",
-        audio_bitrate="128k", pix_fmt="yuv420p", vf="crop=trunc(iw/2)*2:trunc(ih/2)*2",
-        fps_mode="passthrough", loglevel="error",
-    )  # fmt: skip
-    _run(output)
+    _run(ffmpeg.input(str(source), **span).output(str(target), **CUT_OPTIONS))
 
 
 def encode(

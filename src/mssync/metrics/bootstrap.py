@@ -1,7 +1,10 @@
-"""Means over clips with bootstrap intervals, and scores between a floor and a ceiling.
+"""Means with bootstrap intervals, and scores between a floor and a ceiling.
 
-Clips are resampled, never windows or frames: those of one clip are not independent.
-Axes: N clips.
+What is resampled are the values given: one a sequence in `evaluate`, never windows or frames.
+Several sequences of one clip or speaker are treated as independent, so intervals over few speakers
+are too narrow.
+
+Axes: N values.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +20,13 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number over `n` clips and its 95 % percentile interval.
+    """A number over `n` values and its 95 % percentile interval.
 
     Attributes:
         value: The estimate; None where it does not exist.
-        low: Lower end; None below two clips.
-        high: Upper end; None below two clips.
-        n: Clips it rests on.
+        low: Lower end; None below two values.
+        high: Upper end; None below two values.
+        n: Values it rests on.
     """
 
     value: float | None
@@ -33,20 +36,9 @@ class Estimate:
 
 
 def mean(values_N: Sequence[float], *, rng: np.random.Generator, resamples: int) -> Estimate:
-    """Mean of per-clip values; those that are not finite are left out, and `n` says so."""
+    """Mean of the values; those that are not finite are left out, and `n` says so."""
     values = np.asarray(values_N, dtype=np.float64)
     return _estimate(_row_mean, [values[np.isfinite(values)]], rng, resamples)
-
-
-def difference(
-    a_N: Sequence[float], b_N: Sequence[float], *, rng: np.random.Generator, resamples: int
-) -> Estimate:
-    """Mean of a - b over the clips in which both are finite; pairs are resampled together.
-
-    Raises:
-        ValueError: If the two differ in length.
-    """
-    return _estimate(_row_difference, _finite_together(a_N, b_N), rng, resamples)
 
 
 def normalised(
@@ -59,13 +51,13 @@ def normalised(
 ) -> Estimate:
     """(system - floor) / (ceiling - floor) of the means: 0 is the floor, 1 the ground truth.
 
-    Higher is better whichever way the score itself points. The three are paired by clip, and
-    resampled together (docs/ms-sync.md, section 7).
+    Higher is better whichever way the score itself points. The three are paired by sequence,
+    and resampled together (docs/ms-sync.md, section 7).
 
     Args:
-        system_N: Scores of the system, one a clip.
-        ceiling_N: Scores of the ground truth on the same clips.
-        floor_N: Scores of the floor (the audio of another clip) on the same clips.
+        system_N: Scores of the system, one a sequence.
+        ceiling_N: Scores of the ground truth on the same sequences.
+        floor_N: Scores of the floor (the audio of another clip) on the same sequences.
         rng: Draws the resamples.
         resamples: Number of resamples.
 
@@ -86,7 +78,7 @@ def normalised(
 def _finite_together(*rows: Sequence[float]) -> list[NDArray[np.float64]]:
     lengths = {len(row) for row in rows}
     if len(lengths) != 1:
-        raise ValueError(f"scores are paired by clip, found lengths {sorted(lengths)}")
+        raise ValueError(f"scores are paired by sequence, found lengths {sorted(lengths)}")
     stacked = np.array([np.asarray(row, dtype=np.float64) for row in rows])
     return list(stacked[:, np.isfinite(stacked).all(axis=0)])
 

@@ -142,32 +142,25 @@ class SystemSync:
         return _per_clip(self.curves, score)
 
 
-def distance_curve(
-    motion_TPD: Motion, audio_AM: Audio, evaluator: Evaluator, *, kernel: int, device: str = "cpu"
-) -> SyncCurve:
-    """Distance over shift of one clip, at the evaluator's level.
+def distance_curves(
+    pairs: Sequence[Pair], evaluator: Evaluator, *, kernel: int, device: str = "cpu"
+) -> list[SyncCurve]:
+    """Distance over shift of each clip, at the evaluator's level.
 
-    Only windows that touch no padding of the pyramid are taken, unless the clip is too short to
-    have one (then all, and `padded` says so). Only pairs that exist are averaged: nothing is
-    padded with zeros.
+    Windows that several clips share are embedded once. Only windows that touch no padding of the
+    pyramid are taken, unless a clip is too short to have one (then all, and `padded` says so).
+    Only pairs of windows that exist are averaged: nothing is padded with zeros.
 
     Args:
-        motion_TPD: Landmarks at 25 Hz, float32 (T, 68, 2).
-        audio_AM: Log mel energies, float32 (4 T, 26).
+        pairs: One (motion, audio) a clip: landmarks at 25 Hz, float32 (T, 68, 2), and log mel
+            energies, float32 (4 T, 26).
         evaluator: The judge.
         kernel: Width of the pyramid's box mean.
         device: Where the evaluator lives.
 
     Raises:
-        ValueError: If the audio has not four rows a frame, or the clip has no whole window.
+        ValueError: If an audio has not four rows a frame, or a clip has no whole window.
     """
-    return distance_curves([(motion_TPD, audio_AM)], evaluator, kernel=kernel, device=device)[0]
-
-
-def distance_curves(
-    pairs: Sequence[Pair], evaluator: Evaluator, *, kernel: int, device: str = "cpu"
-) -> list[SyncCurve]:
-    """`distance_curve` of many clips; windows that several of them share are embedded once."""
     level = evaluator.level
     for motion_TPD, audio_AM in pairs:
         _check(motion_TPD, audio_AM, level)
@@ -203,7 +196,7 @@ def score_systems(
         evaluator: The judge of one level and one set of points.
         kernel: Width of the pyramid's box mean.
         rng: Draws the resamples.
-        resamples: Bootstrap resamples of clips.
+        resamples: Bootstrap resamples of sequences.
         device: Where the evaluator lives.
 
     Returns:

@@ -237,7 +237,8 @@ class TemporalModule(nn.Module):
         query_BE, newest_BC = joint_BC.split([width, 2 * width], dim=1)
         kept_BTC = newest_BC[:, None]
         if cache_BTC is not None:
-            kept_BTC = torch.cat([cache_BTC[:, 1 - self.history_frames :], kept_BTC], dim=1)
+            first = max(0, cache_BTC.shape[1] + 1 - self.history_frames)
+            kept_BTC = torch.cat([cache_BTC[:, first:], kept_BTC], dim=1)
         key_BHTE, value_BHTE = (
             part_BTE.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part_BTE in kept_BTC.chunk(2, dim=2)

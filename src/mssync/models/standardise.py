@@ -26,7 +26,3 @@ class Standardise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Standardise (..., C)."""
         return (x - self.mean_C) / self.std_C
-
-    def undo(self, x: Tensor) -> Tensor:
-        """Bring standardised values (..., C) back."""
-        return x * self.std_C + self.mean_C

@@ -66,11 +66,6 @@ def frame(points_PD: NDArray[np.float32], size_px: int) -> NDArray[np.uint8]:
     return small
 
 
-def video_frames(motion_TPD: NDArray[np.float32], size_px: int) -> Iterator[NDArray[np.uint8]]:
-    """`frame` for every frame of a motion (T, 68, 2)."""
-    return (frame(points_PD, size_px) for points_PD in motion_TPD)
-
-
 def panels(motions: Mapping[str, NDArray[np.float32]], size_px: int) -> Iterator[NDArray[np.uint8]]:
     """Several motions side by side, each under its name.
 

@@ -13,12 +13,19 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from mssync import log, records
-from mssync.errors import ClipRejectedError
-from mssync.ledger import ATTEMPTS, DECISIONS, Attempt, Decision, append_attempts, write_decisions
+from mssync.errors import ClipRejectedError, InputError
+from mssync.ledger import (
+    ATTEMPTS,
+    DECISIONS,
+    Attempt,
+    Decision,
+    append_attempts,
+    fail_below,
+    write_decisions,
+)
 from mssync.media.store import MediaStore
 from mssync.parts import Parts
 from mssync.records import Row
-from mssync.stages.download_videos import fail_below
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +83,7 @@ def extract(
     )
     done = parts.keep_only({clip["clip_id"]: clip["sha256"] for clip in clips})
     pending = [clip for clip in clips if clip["clip_id"] not in done]
+    _check_media(pending, store)
     if done:
         logger.info("%s: %d clips are done already", extraction.name, len(done))
     rejected, attempts = list[Decision](), list[Attempt]()
@@ -99,6 +107,16 @@ def extract(
     logger.info("%s: %d clips kept, %d rejected", extraction.name, len(kept), len(rejected))
     fail_below(extraction.min_success_ratio, len(kept), rejected, ledger, extraction.name)
     return {"clips_kept": len(kept), "clips_rejected": len(rejected)}
+
+
+def _check_media(clips: Sequence[Row], store: MediaStore) -> None:
+    """Refuse to begin without the media: that they are gone says nothing about the clips."""
+    gone = [clip["clip_id"] for clip in clips if clip["sha256"] not in store]
+    if gone:
+        raise InputError(
+            f"the media of {len(gone)} clips, {gone[0]} among them, are gone from the store "
+            f"{store.folder}: fetch them again with make retry"
+        )
 
 
 def _read_scores(folder: Path, scores: Sequence[str]) -> Iterator[Row]:
@@ -150,10 +168,6 @@ def _one(extraction: Extraction, clip: Row, store: MediaStore) -> _Outcome:
     started = time.time()
     media = store.path(clip["sha256"])
     try:
-        if not media.is_file():
-            raise ClipRejectedError(
-                "media_missing", f"{media} is gone from the store: make retry fetches it again"
-            )
         row = extraction.one(media)
     except ClipRejectedError as error:
         return _rejection(clip, error, started)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mssync.data.clips import Clip
+from mssync.losses.rigidity import rigidity
 from mssync.metrics import bootstrap, coupling, frechet, sync
 from mssync.metrics.bootstrap import Estimate
 from mssync.metrics.sync import Evaluator, SystemSync
@@ -119,7 +120,9 @@ def sync_metrics(scores: SyncScores, system: str) -> dict[str, Any]:
         for points, levels in scores.items():
             for level, systems in levels.items():
                 own = systems[system]
-                entry = asdict(own.scores[score]) | {
+                padded = sum(curve.padded for curve in own.curves)
+                entry = asdict(own.scores[score]) | {"padded_sequences": padded}
+                entry |= {
                     reference: systems[reference].scores[score].value
                     for reference in (sync.CEILING, *sync.FLOORS)
                 }
@@ -156,6 +159,20 @@ def score_frechet(
         basis = frechet.principal_axes(extract(training), axes)
         found[name] = asdict(frechet.frechet(extract(real), extract(motions), basis=basis))
     return found
+
+
+def score_rigidity(motions: Sequence[Motion], pieces: Sequence[Excerpt]) -> dict[str, float]:
+    """How much points that speech does not move leave an affine motion of the first frame.
+
+    Returns:
+        Mean over sequences, in crop sides, of the generated motion and of the ground truth.
+    """
+
+    def mean(given: Sequence[Motion]) -> float:
+        motion_BTPD = torch.from_numpy(np.stack(given))
+        return float(rigidity(motion_BTPD, motion_BTPD[:, 0]).mean())
+
+    return {"value": mean(motions), sync.CEILING: mean([piece.motion_TPD for piece in pieces])}
 
 
 def score_coupling(

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ def run(
             f"no clip is left of {len(clips)}. First reason: {first.clip_id}: {first.detail}. "
             f"All: {ledger / 'build_dataset' / DECISIONS} (mssync funnel)"
         )
-    splits = _split([clips[clip] for clip in sorted(kept)], params, seed)
+    splits = _split(clips.values(), kept, params, seed)
     sounds = {row["clip_id"]: row for row in read_parts(audio, records.AUDIO)}
     rows = [
         _join(clips[row["clip_id"]], row, sounds[row["clip_id"]], splits, params)
@@ -135,10 +135,17 @@ def _failures(scores: Mapping[str, float], params: BuildDataset) -> Iterator[tup
                 )
 
 
-def _split(clips: Sequence[Row], params: BuildDataset, seed: int) -> dict[str, str]:
-    pinned = dict[str, str]()
-    for row in clips:
-        pinned[row["speaker_id"]] = pinned.get(row["speaker_id"]) or row["split"]
+def _split(
+    clips: Iterable[Row], kept: Container[str], params: BuildDataset, seed: int
+) -> dict[str, str]:
+    """A split for every speaker of whom a clip is kept."""
+    listed = sorted(clips, key=lambda row: str(row["clip_id"]))
+    pins = {row["speaker_id"]: row["split"] for row in listed if row["split"]}
+    pinned = {
+        row["speaker_id"]: pins.get(row["speaker_id"], "")
+        for row in listed
+        if row["clip_id"] in kept
+    }
     try:
         return split_speakers(
             pinned, seed=seed, val_ratio=params.val_ratio, test_ratio=params.test_ratio
@@ -184,8 +191,8 @@ def _write(
         "params": params.model_dump(mode="json"),
         "statistics": dataset.statistics_to_json(statistics(training)),
     }
-    out.mkdir(parents=True, exist_ok=True)
     records.write(out / dataset.CLIPS, rows, records.CLIPS, metadata={"revision": revision})
     card = dataset.card(revision, rows, reasons, params.model_dump(mode="json"))
-    (out / dataset.CARD).write_text(card)
-    (out / dataset.METADATA).write_text(json.dumps(metadata, indent=1, sort_keys=True) + "\n")
+    records.write_text(out / dataset.CARD, card)
+    text = json.dumps(metadata, indent=1, sort_keys=True)
+    records.write_text(out / dataset.METADATA, text + "\n")

@@ -5,12 +5,20 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mssync import records
-from mssync.errors import ClipRejectedError, InputError, StageFailedError, ToolError
-from mssync.ledger import ATTEMPTS, DECISIONS, Attempt, Decision, append_attempts, write_decisions
+from mssync.errors import ClipRejectedError, InputError, ToolError
+from mssync.ledger import (
+    ATTEMPTS,
+    DECISIONS,
+    Attempt,
+    Decision,
+    append_attempts,
+    fail_below,
+    write_decisions,
+)
 from mssync.log import progress
 from mssync.media import ffmpeg
 from mssync.media.decode import read_clock
@@ -94,26 +102,6 @@ def run(
     return {"clips_kept": len(rows), "clips_rejected": len(rejected)}
 
 
-def fail_below(
-    min_success_ratio: float, kept: int, rejected: Sequence[Decision], ledger: Path, section: str
-) -> None:
-    """Stop a stage of which too little, or nothing, survives.
-
-    Raises:
-        StageFailedError: With the first reason and where the others are.
-    """
-    total = kept + len(rejected)
-    if kept and kept >= min_success_ratio * total:
-        return
-    first = min(rejected, key=lambda decision: decision.clip_id, default=None)
-    reason = f"{first.clip_id}: {first.reason}: {first.detail}" if first else "there is no clip"
-    raise StageFailedError(
-        f"{kept} of {total} clips survive, at least {min_success_ratio:.0%} must "
-        f"({section}.min_success_ratio). First reason: {reason}. All: {ledger / DECISIONS} "
-        "(mssync funnel)"
-    )
-
-
 def _bring(
     group: Sequence[_Source], store: MediaStore, params: DownloadVideos
 ) -> list[tuple[records.Row | None, Decision, Attempt]]:
@@ -172,7 +160,7 @@ def _make_clip(
 
 def _cut(source: _Source, origin: Origin, store: MediaStore) -> str:
     span = f"{milliseconds(source.start_s)}-{source.end_s and milliseconds(source.end_s)}"
-    key = f"cut:{origin.sha256}:{span}"
+    key = f"cut:{origin.sha256}:{span}:{sorted(ffmpeg.CUT_OPTIONS.items())}"
     known = store.recall(key)
     if known:
         return known.sha256
@@ -182,7 +170,7 @@ def _cut(source: _Source, origin: Origin, store: MediaStore) -> str:
             "empty_cut",
             f"the cut starts at {source.start_s:g} s, the source ends at {length_s:g} s",
         )
-    target = store.partial(key)
+    target = store.partial(f"{key}:{source.clip_id}")
     try:
         ffmpeg.cut(store.path(origin.sha256), target, start_s=source.start_s, end_s=source.end_s)
     except ToolError as error:
@@ -208,16 +196,16 @@ def _read_list(path: Path) -> list[_Source]:
         if source.clip_id in listed:
             logger.warning("%s, row %d: %s is listed before", path, line, source.clip_id)
         listed.setdefault(source.clip_id, source)
-    _check_splits(listed.values(), path)
-    return list(listed.values())
+    pinned = _pinned(listed.values(), path)
+    return [replace(source, split=pinned.get(source.speaker_id, "")) for source in listed.values()]
 
 
 def _read_row(row: Mapping[str, str], *, where: str, base: str, folder: Path) -> _Source:
     written = row["source"]
     if not written:
         raise InputError(f"{where}: `source` is empty")
-    if base and written.startswith(base):
-        written = written[len(base) :].lstrip("/")
+    if base:
+        written = written.removeprefix(f"{base.rstrip('/')}/")
     start_s = _seconds(row, "start_s", where) or 0.0
     end_s = _seconds(row, "end_s", where)
     if end_s is not None and end_s <= start_s:
@@ -257,7 +245,8 @@ def _seconds(row: Mapping[str, str], column: str, where: str) -> float | None:
     return value
 
 
-def _check_splits(listed: Iterable[_Source], path: Path) -> None:
+def _pinned(listed: Iterable[_Source], path: Path) -> dict[str, str]:
+    """Split of every speaker whom the list pins to one, in any of their rows."""
     pinned = dict[str, str]()
     for source in listed:
         if source.split and pinned.setdefault(source.speaker_id, source.split) != source.split:
@@ -265,3 +254,4 @@ def _check_splits(listed: Iterable[_Source], path: Path) -> None:
                 f"{path}: speaker {source.speaker_id} is pinned to {pinned[source.speaker_id]} "
                 f"and to {source.split}; a speaker belongs to one split"
             )
+    return pinned

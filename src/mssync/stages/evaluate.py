@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mssync import tracking
+from mssync import records, tracking
 from mssync.data import dataset
-from mssync.errors import StageFailedError
+from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
 from mssync.metrics import sync
 from mssync.params import Params
@@ -102,6 +102,7 @@ def run(
             "sha256": checkpoint.sha256(models[system]),
             "metrics": _scores.sync_metrics(scores, system)
             | {"frechet": distances[system]}
+            | {"rigidity": _scores.score_rigidity(generated[system], pieces)}
             | {
                 measure: {
                     "value": found[system].value,
@@ -121,7 +122,10 @@ def run(
         "sequences": len(pieces),
         "speakers": len({piece.speaker_id for piece in pieces}),
         "challenger": metrics(CHALLENGER),
-        "champion": metrics(CHAMPION) | {"version": champion.version} if champion else None,
+        "champion": metrics(CHAMPION)
+        | {"version": champion.version, "dataset_revision": champion.dataset_revision}
+        if champion
+        else None,
     }
     write_gallery(
         out / GALLERY,
@@ -149,7 +153,7 @@ def run(
         sync_plots=_gallery.sync_plots(scores, list(generated)),
     )
     text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
-    (out / METRICS).write_text(text + "\n")
+    records.write_text(out / METRICS, text + "\n")
     _track(report, out, params)
     logger.info("evaluate: %s", out / GALLERY)
     return report
@@ -173,7 +177,14 @@ def _track(report: Mapping[str, Any], out: Path, params: Params) -> None:
     if run_id is None:
         logger.warning("no run is known of the generator %s: nothing is tracked", sha256[:12])
         return
-    with tracking.reopened(params.paths.tracking_uri, run_id) as tracker:
+    try:
+        _log(report, out, params.paths.tracking_uri, run_id)
+    except ToolError as error:
+        logger.warning("metrics and gallery are not tracked: %s", error)
+
+
+def _log(report: Mapping[str, Any], out: Path, uri: str, run_id: str) -> None:
+    with tracking.reopened(uri, run_id) as tracker:
         tracker.log(_numbers(report["challenger"]["metrics"]), step=0)
         tracker.log_files(out / METRICS, "evaluation")
         tracker.log_files(out / GALLERY, "evaluation")

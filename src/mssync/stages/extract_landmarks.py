@@ -69,7 +69,7 @@ def follow(media: Path, *, params: ExtractLandmarks) -> Row:
         track = tracks.track(
             _observe(media, clock, face_detector, params.max_source_fps_hz), clock.frames
         )
-    found = track.confidence_T > 0
+    found = ~track.interpolated_T
     return {
         "landmarks_TPD": track.landmarks_TPD.ravel(),
         "confidence_T": track.confidence_T,

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from mssync import tracking
+from mssync import records, tracking
 from mssync.errors import InputError
 from mssync.params import Paths, Promote
 
@@ -37,6 +37,11 @@ def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
     value = _value(challenger["metrics"], params.metric, metrics)
     reigning = _value(champion["metrics"], params.metric, metrics) if champion else None
     verdict, reason = _decide(value, reigning, champion is not None, scored["sequences"], params)
+    if champion and champion["dataset_revision"] != scored["dataset_revision"]:
+        reason += (
+            f"; the champion was trained on another dataset, {champion['dataset_revision'][:12]}, "
+            "and may know these speakers"
+        )
     decision = {
         "decision": verdict,
         "reason": reason,
@@ -51,8 +56,7 @@ def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
             "value": reigning,
         },
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(decision, indent=1, sort_keys=True) + "\n")
+    records.write_text(out, json.dumps(decision, indent=1, sort_keys=True) + "\n")
     logger.info("promote: %s: %s", verdict, reason)
     return decision
 
@@ -76,6 +80,7 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
     if decision["decision"] != PROMOTE:
         logger.info("promote: nothing to apply: %s", decision["reason"])
         return None
+    _check_reign(decision["champion"], params, paths)
     sha256 = decision["challenger"]["sha256"]
     run_id = tracking.recall_run(sha256)
     if run_id is None:
@@ -97,6 +102,23 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
     )
     logger.info("promote: %s version %s is champion", params.model_name, version)
     return version
+
+
+def _check_reign(met: dict[str, Any] | None, params: Promote, paths: Paths) -> None:
+    """Refuse a decision that was taken against another champion than today's."""
+    champion = tracking.champion(paths.tracking_uri, params.model_name)
+    then = met["sha256"] if met else None
+    now = champion.sha256 if champion else None
+    if then != now:
+        raise InputError(
+            f"the decision was taken against {_named(then)}, the registry's champion is "
+            f"{_named(now)}: evaluate again "
+            "(dvc repro -f -s evaluate promote)"
+        )
+
+
+def _named(sha256: str | None) -> str:
+    return f"the model {sha256[:12]}" if sha256 else "no champion"
 
 
 def _decide(

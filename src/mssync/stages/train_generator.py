@@ -4,10 +4,9 @@ import json
 import logging
 from pathlib import Path
 
-from mssync import tracking, versions
+from mssync import records, tracking, versions
 from mssync.data import dataset
 from mssync.params import Params, digest
-from mssync.records import digest as text_digest
 from mssync.training import checkpoint, generator
 from mssync.training.device import prepare
 from mssync.training.syncers import load_syncers
@@ -16,7 +15,18 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT = "generator"
 REPORT = "report.json"
-CODE = ("data", "losses", "models", "pyramid.py", "training/generator.py")
+# What a trained generator depends on besides data, guides and parameters.
+CODE = (
+    "data",
+    "landmarks/ibug.py",
+    "losses",
+    "models",
+    "pyramid.py",
+    "timing.py",
+    "training/checkpoint.py",
+    "training/generator.py",
+    "training/state.py",
+)
 
 
 def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float]:
@@ -41,7 +51,7 @@ def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float
     device = prepare(params.run)
     guides = load_syncers(syncers / "guides", device)
     taught = [checkpoint.sha256(folder) for folder in sorted(syncers.glob("guides/level*"))]
-    key = text_digest(
+    key = records.digest(
         metadata["revision"],
         digest(section),
         taught,
@@ -79,7 +89,7 @@ def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float
         sha256 = checkpoint.sha256(out / CHECKPOINT)
         tracker.tag({"generator_sha256": sha256})
         tracker.log_files(out / CHECKPOINT, CHECKPOINT)
-        (out / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+        records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
         tracking.remember_run(sha256, tracker.run_id)
     logger.info("train-generator: %s", out / CHECKPOINT)
     return report

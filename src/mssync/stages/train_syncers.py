@@ -4,18 +4,28 @@ import json
 import logging
 from pathlib import Path
 
-from mssync import tracking, versions
+from mssync import records, tracking, versions
 from mssync.data import dataset
 from mssync.errors import StageFailedError
 from mssync.params import Params, digest
-from mssync.records import digest as text_digest
 from mssync.training import syncers
 from mssync.training.device import prepare
 
 logger = logging.getLogger(__name__)
 
 REPORT = "report.json"
-CODE = ("data", "losses", "models", "pyramid.py", "training/syncers.py")
+# What a trained network depends on besides data and parameters.
+CODE = (
+    "data",
+    "landmarks/ibug.py",
+    "losses",
+    "metrics/retrieval.py",
+    "models",
+    "pyramid.py",
+    "timing.py",
+    "training/checkpoint.py",
+    "training/syncers.py",
+)
 
 
 def run(data: Path, out: Path, params: Params) -> dict[str, float]:
@@ -37,7 +47,7 @@ def run(data: Path, out: Path, params: Params) -> dict[str, float]:
     section = params.train_syncers
     metadata = dataset.load_metadata(data)
     clips = dataset.load_clips(data)
-    key = text_digest(
+    key = records.digest(
         metadata["revision"],
         digest(section),
         str(params.run.seed),
@@ -76,7 +86,7 @@ def run(data: Path, out: Path, params: Params) -> dict[str, float]:
                 "too short (at least 4 windows that do not overlap are needed)"
             )
         tracker.log(report, step=0)
-        (out / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+        records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
         tracker.log_files(out / REPORT, "syncers")
     logger.info("train-syncers: %s", out)
     return report

@@ -28,7 +28,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any
         tensors: Everything that is a tensor, by name.
         metadata: Everything else; must survive JSON.
     """
-    temporary = folder.with_name(f".{folder.name}.writing")
+    temporary = _writing(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(
@@ -64,10 +64,26 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
 
 
-def _previous(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.previous")
+def remove(folder: Path) -> None:
+    """Remove a checkpoint, if there is one, with what a killed `save` of it left behind."""
+    remove_leftovers(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed `save` left beside a checkpoint that is known to be whole."""
+    for leftover in (_writing(folder), _previous(folder)):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sha256(folder: Path) -> str:
     """Digest of a checkpoint's weights: the name under which a model is known."""
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def _writing(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.writing")
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")

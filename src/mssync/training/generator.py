@@ -6,7 +6,6 @@ X = 136 coordinates, M mel bands.
 
 import logging
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from mssync.data.clips import Clip, Statistics, statistics
 from mssync.data.sequences import Batch, Sequences
-from mssync.errors import InputError, ParamsError
+from mssync.errors import InputError, ParamsError, TrainingDivergedError
 from mssync.losses import gan
 from mssync.losses.rigidity import rigidity_loss
 from mssync.losses.sync import SyncLoss, pyramid_sync_loss, scored_windows
@@ -76,11 +75,12 @@ def fit(
         StageFailedError: If no training clip is long enough.
         ParamsError: If every weight of the loss is 0.
         ValueError: If there is no guide though sync has a weight.
-        FloatingPointError: If the loss is not finite when it is reported or stored.
+        TrainingDivergedError: If the loss is not finite when it is reported or stored.
     """
     finished = _stored(out / FOLDER, key)
     if finished is not None:
-        shutil.rmtree(out / RESUME, ignore_errors=True)
+        checkpoint.remove_leftovers(out / FOLDER)
+        checkpoint.remove(out / RESUME)
         metrics: dict[str, float] = finished[1]["metrics"]
         return metrics
     trainer = Trainer(clips_train, guides, params, kernel=kernel, seed=seed, device=device)
@@ -106,7 +106,7 @@ def fit(
     counts = {f"train/sync_windows_level{level}": float(n) for level, n in windows.items()}
     metrics = values | counts | trainer.validate(clips_val)
     trainer.finish(out / FOLDER, key, metrics)
-    shutil.rmtree(out / RESUME, ignore_errors=True)
+    checkpoint.remove(out / RESUME)
     return metrics
 
 
@@ -347,9 +347,12 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
 
 def _stored(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """A checkpoint of this key, or nothing."""
-    if not folder.exists():
+    try:
+        tensors, metadata = checkpoint.load(folder)
+    except InputError as error:
+        if folder.exists():
+            logger.warning("%s; it will be replaced", error)
         return None
-    tensors, metadata = checkpoint.load(folder)
     if metadata.get("key") != key:
         logger.info("%s was made from other inputs and will be replaced", folder)
         return None
@@ -382,7 +385,10 @@ def _finite(terms: Terms, step: int) -> dict[str, float]:
     """The terms as numbers, named for the tracker."""
     values = {f"train/{name}": term.item() for name, term in terms.items()}
     if not all(map(math.isfinite, values.values())):
-        raise FloatingPointError(f"step {step}: the loss is not finite; terms: {values}")
+        raise TrainingDivergedError(
+            f"step {step}: the loss is not finite; terms: {values}. Lower "
+            "train_generator.generator_learning_rate or train_generator.critic_learning_rate"
+        )
     return values
 
 

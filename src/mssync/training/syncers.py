@@ -9,7 +9,6 @@ points, D = 2, M mel bands, E embedding.
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from mssync.data.clips import Clip, Statistics, statistics
 from mssync.data.windows import MIN_GROUP, Batch, Pairs, Windows
-from mssync.errors import InputError
+from mssync.errors import InputError, TrainingDivergedError
 from mssync.landmarks import ibug
 from mssync.losses.contrastive import contrastive
 from mssync.losses.infonce import Temperature, info_nce, margin_at
@@ -105,7 +104,7 @@ def train_guides(
 
     Raises:
         ValueError: If there is no clip to train on.
-        FloatingPointError: If a loss is not finite.
+        TrainingDivergedError: If a loss is not finite.
     """
     setting = _setting(clips_by_split, params, key, seed, device, tracker)
     metrics: dict[str, float] = {}
@@ -143,7 +142,7 @@ def train_evaluators(
 
     Raises:
         ValueError: If there is no clip to train on.
-        FloatingPointError: If a loss is not finite.
+        TrainingDivergedError: If a loss is not finite.
     """
     setting = _setting(clips_by_split, params, key, seed, device, tracker)
     metrics: dict[str, float] = {}
@@ -193,8 +192,9 @@ def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str,
     finished = _finished_metrics(folder, setting.key)
     if finished is not None:
         logger.info("%s: finished before, left as it is", network.name)
+        checkpoint.remove_leftovers(folder)
         return finished
-    shutil.rmtree(folder, ignore_errors=True)  # of other parameters or other data
+    checkpoint.remove(folder)  # of other parameters or other data
     if network.steps == 0:
         logger.info("%s: left out, it has no steps", network.name)
         return {f"{network.prefix}.skipped": 1.0}
@@ -335,7 +335,10 @@ def _report(
     if network.guide:
         values["temperature"] = temperature().item()
     if not np.isfinite(list(values.values())).all():
-        raise FloatingPointError(f"{network.name}, step {step}: not finite: {values}")
+        raise TrainingDivergedError(
+            f"{network.name}, step {step}: the loss is not finite; terms: {values}. "
+            "Lower train_syncers.learning_rate"
+        )
     tracker.log({f"{network.name}/{name}": value for name, value in values.items()}, step)
     terms = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
     logger.info("%s  step %6d  %s", network.name, step, terms)
