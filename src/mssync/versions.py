@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
 import yaml
 
 from mssync import records
@@ -110,9 +111,40 @@ def repro(folder: Path, *, environment: Mapping[str, str], force: str = "") -> N
     Raises:
         ToolError: If a stage fails.
     """
+    _release_locks_of_the_dead(folder)
     calls = [["repro", "--force", "--single-item", force]] if force else []
     for arguments in [*calls, ["repro"]]:
         _run_stages(folder, arguments, environment)
+
+
+def _release_locks_of_the_dead(folder: Path) -> None:
+    """Forget DVC's locks if nobody who holds one is alive.
+
+    DVC does so itself, but takes a killed process that its parent has not reaped yet, or another
+    process of the same number, for alive.
+    """
+    path = folder / ".dvc" / "tmp" / "rwlock"
+    try:
+        locks = json.loads(path.read_text())
+        holders = {
+            holder["pid"]
+            for lock in locks.values()
+            for holder in [*lock.get("read", []), lock.get("write")]
+            if holder
+        }
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return
+    if not any(_is_dvc(pid) for pid in holders):
+        path.unlink(missing_ok=True)
+
+
+def _is_dvc(pid: int) -> bool:
+    """Whether a live process of that number runs DVC."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and "dvc" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _run_stages(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -41,11 +41,11 @@ def start(project, sources):
 
 def kill_when(process, happened):
     """Kill the whole process group, as a closed terminal or an emptied battery does."""
-    while process.poll() is None and not happened():
+    while not happened():
+        assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    process.communicate()
 
 
 def test_a_list_of_ones_own_runs_to_the_end_whatever_kills_it_on_the_way(
