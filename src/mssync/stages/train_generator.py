@@ -7,6 +7,7 @@ from pathlib import Path
 from mssync import records, tracking, versions
 from mssync.data import dataset
 from mssync.params import Params, digest
+from mssync.stages._training import tracked
 from mssync.training import checkpoint, generator
 from mssync.training.device import prepare
 from mssync.training.syncers import load_syncers
@@ -56,23 +57,12 @@ def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float
         digest(section),
         taught,
         str(params.train_syncers.kernel),
-        str(params.run.seed),
+        f"{params.run.seed} {params.run.threads} {device.type}",
         versions.source_digest(*CODE),
     )
-    lineage = versions.lineage(
-        dataset_revision=metadata["revision"],
-        params_hash=digest(params),
-        seed=params.run.seed,
-        workspace=Path(),
-    )
     out.mkdir(parents=True, exist_ok=True)
-    with tracking.mlflow_run(
-        params.paths.tracking_uri,
-        params.paths.experiment,
-        name="train-generator",
-        key=f"train-generator {key}",
-        tags=lineage,
-        params=section.model_dump(mode="json"),
+    with tracked(
+        "train_generator", params, key=key, dataset_revision=metadata["revision"]
     ) as tracker:
         report = generator.fit(
             clips["train"],

@@ -4,10 +4,11 @@ import json
 import logging
 from pathlib import Path
 
-from mssync import records, tracking, versions
+from mssync import records, versions
 from mssync.data import dataset
 from mssync.errors import StageFailedError
 from mssync.params import Params, digest
+from mssync.stages._training import tracked
 from mssync.training import syncers
 from mssync.training.device import prepare
 
@@ -47,27 +48,16 @@ def run(data: Path, out: Path, params: Params) -> dict[str, float]:
     section = params.train_syncers
     metadata = dataset.load_metadata(data)
     clips = dataset.load_clips(data)
+    device = prepare(params.run)
     key = records.digest(
         metadata["revision"],
         digest(section),
-        str(params.run.seed),
+        f"{params.run.seed} {params.run.threads} {device.type}",
         versions.source_digest(*CODE),
     )
-    lineage = versions.lineage(
-        dataset_revision=metadata["revision"],
-        params_hash=digest(params),
-        seed=params.run.seed,
-        workspace=Path(),
-    )
-    device = prepare(params.run)
     out.mkdir(parents=True, exist_ok=True)
-    with tracking.mlflow_run(
-        params.paths.tracking_uri,
-        params.paths.experiment,
-        name="train-syncers",
-        key=f"train-syncers {key}",
-        tags=lineage,
-        params=section.model_dump(mode="json"),
+    with tracked(
+        "train_syncers", params, key=key, dataset_revision=metadata["revision"]
     ) as tracker:
         report = dict[str, float]()
         for train in (syncers.train_guides, syncers.train_evaluators):
