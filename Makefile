@@ -51,11 +51,12 @@ dag: setup ## Draw the chain
 	@dvc dag
 
 mlflow: setup ## Serve the MLflow pages of a run on http://127.0.0.1:5000 (NAME=...)
-	@cd "$(WORKSPACE)" && mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
+	@cd "$(WORKSPACE)" && [ -f mlflow.db ] || { echo "$(WORKSPACE) has no mlflow.db: run the chain first (make demo)" >&2; exit 1; }; \
+	mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
 
 lock: setup ## Make requirements.lock anew
 	@requirements/lock.sh
 
 clean: ## Remove what the demo made here; your runs/, corpus and media cache stay
-	rm -rf data ledger models evaluation promotion run.json dvc.lock mlflow.db mlruns \
-	  dvc-remote .dvc/cache .dvc/tmp
+	rm -rf data ledger models evaluation promotion run.json dvc.lock mlflow.db \
+	  mlruns dvc-remote .dvc/tmp

@@ -55,5 +55,5 @@ def test_the_funnel_counts_rejections_by_reason(tmp_path):
 
 
 def test_a_missing_file_says_which_stage_to_run(tmp_path):
-    with pytest.raises(InputError, match="The stage before this one writes it"):
+    with pytest.raises(InputError, match="does not exist: the stage before this one writes it"):
         read_decisions(tmp_path / DECISIONS)

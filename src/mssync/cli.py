@@ -201,6 +201,8 @@ def demo(
     from mssync.render import report
 
     project = Path()
+    if name and sources is None:
+        raise InputError("--name names the workspace of a list: give the list too (--sources)")
     if sources is None:
         workers = load(PARAMS).run.workers
         workspace = chain.run_demo(project, workers=workers, retry=retry)

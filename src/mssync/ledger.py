@@ -143,8 +143,8 @@ def fail_below(
     reason = f"{first.clip_id}: {first.reason}: {first.detail}" if first else "there is no clip"
     raise StageFailedError(
         f"{kept} of {total} clips survive, at least {min_success_ratio:.0%} must "
-        f"({section}.min_success_ratio). First reason: {reason}. All: {ledger / DECISIONS} "
-        "(mssync funnel)"
+        f"({section}.min_success_ratio). First reason: {reason}. All: "
+        f"{(ledger / DECISIONS).resolve()}"
     )
 
 

@@ -157,6 +157,8 @@ def read(path: Path, schema: Any | None) -> list[Row]:  # noqa: ANN401 - pyarrow
     Raises:
         InputError: If the file is missing, unreadable or has other columns.
     """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: the stage before this one writes it")
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:

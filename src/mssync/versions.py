@@ -86,7 +86,8 @@ def init_workspace(folder: Path, *, cache: Path) -> None:
     if (folder / ".dvc").is_dir():
         return
     dvc(folder, "init", "--no-scm")
-    dvc(folder, "config", "core.analytics", "false")
+    for setting in ("core.analytics", "core.check_update"):
+        dvc(folder, "config", setting, "false")
     dvc(folder, "cache", "dir", str(cache))
 
 

@@ -133,16 +133,21 @@ def test_a_source_listed_twice_is_one_clip(download, clip, caplog):
     assert "listed before" in caplog.text
 
 
-def test_without_a_speaker_each_source_is_its_own(download, clip):
-    rows, _ = download(f"source\n{clip}\n")
+def test_without_a_speaker_each_source_is_its_own_and_that_is_told(download, clip, caplog):
+    rows, _ = download(f"source,speaker\n{clip},a\n")
     assert rows[0]["speaker_id"] == str(clip)
+    assert "columns speaker are not known" in caplog.text
+    assert "has no column speaker_id" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is empty, expected a header"),
-        ("file,speaker\na.mp4,x\n", "lists no source: expected a header with the column `source`"),
+        (
+            "file,speaker\na.mp4,x\n",
+            "expected a comma-separated header with the column `source`.*found file, speaker",
+        ),
         ("source\n", "lists no source"),
         ("source,start_s\na.mp4,soon\n", "row 2: start_s must be seconds, 0 or more, found 'soon'"),
         ("source,start_s,end_s\na.mp4,3,2\n", r"end_s \(2\) must come after start_s \(3\)"),

@@ -60,6 +60,8 @@ def load_metadata(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: If the folder holds no dataset.
     """
+    if not (folder / METADATA).exists():
+        raise InputError(f"{folder} holds no dataset: build-dataset writes it")
     try:
         metadata: dict[str, Any] = json.loads((folder / METADATA).read_text())
     except (OSError, ValueError) as error:

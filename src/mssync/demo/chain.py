@@ -21,6 +21,7 @@ from mssync.errors import InputError
 logger = logging.getLogger(__name__)
 
 SOURCES = Path("data/sources.csv")
+ORIGIN = "made-from.txt"
 BASE = "MSSYNC_SOURCE_BASE"
 DOWNLOAD = "download-videos"
 # 11 minutes of 14 people: enough for the syncers to know speakers they never heard.
@@ -78,9 +79,13 @@ def run_sources(project: Path, sources: Path, *, name: str, retry: bool = False)
     """
     _check_project(project)
     if not sources.is_file():
-        raise InputError(f"{sources} does not exist: name a list of sources (docs/sources.md)")
+        found = "is a folder" if sources.is_dir() else "does not exist"
+        raise InputError(f"{sources} {found}: name a list of sources (docs/sources.md)")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"a workspace cannot be called {name!r}: use letters, digits, . _ -")
+        raise InputError(
+            f"a workspace cannot be called {name!r}: name it with letters, digits, . _ - "
+            "(NAME=..., --name)"
+        )
     workspace = project / "runs" / name
     workspace.mkdir(parents=True, exist_ok=True)
     versions.init_workspace(workspace, cache=(project / ".dvc" / "cache").resolve())
@@ -89,6 +94,7 @@ def run_sources(project: Path, sources: Path, *, name: str, retry: bool = False)
             shutil.copyfile(project / file, workspace / file)
     if not (workspace / "src").is_symlink():
         (workspace / "src").symlink_to(Path("..") / ".." / "src")
+    _warn_of_another_list(workspace / ORIGIN, sources.resolve())
     _place(sources, workspace / SOURCES)
     versions.repro(
         workspace,
@@ -104,6 +110,18 @@ def _check_project(project: Path) -> None:
             f"{project.resolve()} is not the project's folder (it has no dvc.yaml and src/mssync): "
             "go there"
         )
+
+
+def _warn_of_another_list(note: Path, sources: Path) -> None:
+    before = note.read_text().strip() if note.exists() else str(sources)
+    if before != str(sources):
+        logger.warning(
+            "%s was made from %s and now follows %s; NAME=... keeps them apart",
+            note.parent,
+            before,
+            sources,
+        )
+    note.write_text(f"{sources}\n")
 
 
 def _place(source: Path, target: Path) -> None:

@@ -63,7 +63,7 @@ def run(
         first = rejected[0] if rejected else Decision("", "", "the manifest is empty")
         raise StageFailedError(
             f"no clip is left of {len(clips)}. First reason: {first.clip_id}: {first.detail}. "
-            f"All: {ledger / 'build_dataset' / DECISIONS} (mssync funnel)"
+            f"All: {(ledger / 'build_dataset' / DECISIONS).resolve()}"
         )
     splits = _split(clips.values(), kept, params, seed)
     sounds = {row["clip_id"]: row for row in read_parts(audio, records.AUDIO)}

@@ -186,9 +186,11 @@ def _read_list(path: Path) -> list[_Source]:
     header = set(rows[0]) if rows else set()
     if "source" not in header:
         raise InputError(
-            f"{path} lists no source: expected a header with the column `source` "
-            f"(known columns: {', '.join(sorted(COLUMNS))}) and at least one row"
+            f"{path} lists no source: expected a comma-separated header with the column `source` "
+            f"(known columns: {', '.join(sorted(COLUMNS))}) and at least one row, found "
+            f"{', '.join(sorted(header)) or 'no row'}"
         )
+    _warn_of_columns(header, path)
     base = os.environ.get(BASE, "")
     listed = dict[str, _Source]()
     for line, row in enumerate(rows, start=2):
@@ -198,6 +200,18 @@ def _read_list(path: Path) -> list[_Source]:
         listed.setdefault(source.clip_id, source)
     pinned = _pinned(listed.values(), path)
     return [replace(source, split=pinned.get(source.speaker_id, "")) for source in listed.values()]
+
+
+def _warn_of_columns(header: set[str], path: Path) -> None:
+    ignored = sorted(header - COLUMNS)
+    if ignored:
+        logger.warning("%s: columns %s are not known and ignored", path, ", ".join(ignored))
+    if "speaker_id" not in header:
+        logger.warning(
+            "%s has no column speaker_id: every source counts as a speaker of its own, so one "
+            "person may be trained on and tested on",
+            path,
+        )
 
 
 def _read_row(row: Mapping[str, str], *, where: str, base: str, folder: Path) -> _Source:

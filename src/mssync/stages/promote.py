@@ -150,6 +150,8 @@ def _decide(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist: the stage before this one writes it")
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
