@@ -24,6 +24,7 @@ from mssync.ledger import (
     write_decisions,
 )
 from mssync.media.store import MediaStore
+from mssync.params import ExtractAudio, ExtractLandmarks
 from mssync.parts import Parts
 from mssync.records import Row
 
@@ -40,18 +41,22 @@ class Extraction:
             `ClipRejectedError`. Runs in worker processes.
         schema: Columns of the parts.
         scores: Which of them are scores, for the ledger.
-        key: What makes a finished clip worthless when it changes.
-        clips_per_part: Most rows of a part.
-        min_success_ratio: Below this share of kept clips the stage fails.
+        version: Of the code; raised when the same media would give other rows.
+        params: The stage's section.
     """
 
     name: str
     one: Callable[[Path], Row]
     schema: Any
     scores: Sequence[str]
-    key: str
-    clips_per_part: int
-    min_success_ratio: float
+    version: int
+    params: ExtractLandmarks | ExtractAudio
+
+    @property
+    def key(self) -> str:
+        """What makes a finished clip worthless when it changes."""
+        deciding = self.params.model_dump(exclude={"clips_per_part", "min_success_ratio"})
+        return records.digest(self.name, str(self.version), repr(deciding))
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,8 @@ def extract(
         StageFailedError: If too few clips survive.
     """
     clips = records.read(manifest, records.MANIFEST)
-    parts = Parts(
-        out, extraction.schema, key=extraction.key, clips_per_part=extraction.clips_per_part
-    )
+    params = extraction.params
+    parts = Parts(out, extraction.schema, key=extraction.key, clips_per_part=params.clips_per_part)
     done = parts.keep_only({clip["clip_id"]: clip["sha256"] for clip in clips})
     pending = [clip for clip in clips if clip["clip_id"] not in done]
     _check_media(pending, store)
@@ -105,7 +109,7 @@ def extract(
     ]
     write_decisions(ledger / DECISIONS, [*kept, *rejected], extraction.scores)
     logger.info("%s: %d clips kept, %d rejected", extraction.name, len(kept), len(rejected))
-    fail_below(extraction.min_success_ratio, len(kept), rejected, ledger, extraction.name)
+    fail_below(params.min_success_ratio, len(kept), rejected, ledger, extraction.name)
     return {"clips_kept": len(kept), "clips_rejected": len(rejected)}
 
 

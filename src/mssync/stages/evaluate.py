@@ -164,7 +164,7 @@ def _summary(report: Mapping[str, Any]) -> str:
     place = lips["normalised"]
     told = "cannot be told" if place is None else f"is {place:.0%}"
     return (
-        f"{report['sequences']} sequences of {report['speakers']} people the models never saw. "
+        f"{report['sequences']} sequences of {report['speakers']} people the generator never saw. "
         f"On the way from another clip's audio (0 %) to the ground truth (100 %), the place of the "
         f"generated lips {told}."
     )

@@ -40,15 +40,13 @@ def run(
         InputError: If the manifest is missing.
         StageFailedError: If too few clips have sound.
     """
-    deciding = params.model_dump(exclude={"clips_per_part", "min_success_ratio"})
     extraction = Extraction(
         name="extract_audio",
         one=partial(listen, params=params),
         schema=records.AUDIO,
         scores=list(AUDIO_SCORES),
-        key=records.digest("extract_audio", str(VERSION), repr(deciding)),
-        clips_per_part=params.clips_per_part,
-        min_success_ratio=params.min_success_ratio,
+        version=VERSION,
+        params=params,
     )
     return extract(extraction, manifest, out, ledger, store=store, workers=workers)
 

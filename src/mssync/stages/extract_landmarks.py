@@ -45,15 +45,13 @@ def run(
         StageFailedError: If too few clips show a face.
     """
     detector.factory(params.backend)
-    deciding = params.model_dump(exclude={"clips_per_part", "min_success_ratio"})
     extraction = Extraction(
         name="extract_landmarks",
         one=partial(follow, params=params),
         schema=records.LANDMARKS,
         scores=list(LANDMARK_SCORES),
-        key=records.digest("extract_landmarks", str(VERSION), repr(deciding)),
-        clips_per_part=params.clips_per_part,
-        min_success_ratio=params.min_success_ratio,
+        version=VERSION,
+        params=params,
     )
     return extract(extraction, manifest, out, ledger, store=store, workers=workers)
 
