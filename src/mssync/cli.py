@@ -1,6 +1,7 @@
 """The command line: one command per stage, and a few to start, look and decide."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 
 from mssync import log
 from mssync.errors import InputError, MsSyncError
-from mssync.params import load
+from mssync.params import digest, load
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ StageLedger = Annotated[Path, typer.Option("--ledger", help="Folder for decision
 Ledger = Annotated[Path, typer.Option(help="Folder of all stages' decisions.")]
 
 PARAMS = Path("params.yaml")
+SOURCE_BASE = "MSSYNC_SOURCE_BASE"
 
 
 def main() -> None:
@@ -60,6 +62,7 @@ def download_videos(
         loaded.download_videos,
         store=MediaStore(default_folder()),
         workers=loaded.run.workers,
+        base=os.environ.get(SOURCE_BASE, ""),
     )
 
 
@@ -132,7 +135,15 @@ def train_syncers(
     """Train the guide pyramid and the evaluator pyramid."""
     from mssync.stages import train_syncers as stage
 
-    stage.run(dataset, out, load(params))
+    loaded = load(params)
+    stage.run(
+        dataset,
+        out,
+        loaded.train_syncers,
+        run=loaded.run,
+        paths=loaded.paths,
+        params_hash=digest(loaded),
+    )
 
 
 @app.command()
@@ -145,7 +156,16 @@ def train_generator(
     """Train the landmark generator against guides and critics."""
     from mssync.stages import train_generator as stage
 
-    stage.run(dataset, syncers, out, load(params))
+    loaded = load(params)
+    stage.run(
+        dataset,
+        syncers,
+        out,
+        loaded.train_generator,
+        run=loaded.run,
+        paths=loaded.paths,
+        params_hash=digest(loaded),
+    )
 
 
 @app.command()
@@ -160,7 +180,17 @@ def evaluate(
     from mssync.media.store import MediaStore, default_folder
     from mssync.stages import evaluate as stage
 
-    stage.run(dataset, syncers, generator, out, load(params), store=MediaStore(default_folder()))
+    loaded = load(params)
+    stage.run(
+        dataset,
+        syncers,
+        generator,
+        out,
+        loaded.evaluate,
+        run=loaded.run,
+        paths=loaded.paths,
+        store=MediaStore(default_folder()),
+    )
 
 
 @app.command()

@@ -41,6 +41,7 @@ class Paths(Section):
         min_length=1, description="MLflow store; $MLFLOW_TRACKING_URI wins where it is set."
     )
     experiment: str = Field(min_length=1, description="MLflow experiment the runs go to.")
+    model_name: str = Field(min_length=1, description="Name of the generator in the registry.")
 
 
 class DownloadVideos(Section):
@@ -273,7 +274,6 @@ class Promote(Section):
     higher_is_better: bool = Field(description="Direction of the metric.")
     min_improvement: float = Field(ge=0, description="Least gain over the champion.")
     min_sequences: Count = Field(description="Fewest scored sequences that may decide anything.")
-    model_name: str = Field(min_length=1, description="Name in the model registry.")
 
 
 class Params(Section):

@@ -14,6 +14,7 @@ from mssync.errors import InputError
 from mssync.landmarks import ibug
 from mssync.ledger import ATTEMPTS, DECISIONS, read_decisions
 from mssync.media.store import MediaStore
+from mssync.params import digest
 from mssync.parts import read_parts
 from mssync.render.report import summary
 from mssync.stages import (
@@ -34,8 +35,7 @@ def run_chain(folder, small_corpus, params):
     data.mkdir(exist_ok=True)
     (data / "sources.csv").write_bytes((small_corpus / "sources.csv").read_bytes())
     manifest, workers = data / "manifest.parquet", 2
-    with serve(small_corpus) as url, pytest.MonkeyPatch.context() as patch:
-        patch.setenv(download_videos.BASE, url)
+    with serve(small_corpus) as url:
         download_videos.run(
             data / "sources.csv",
             manifest,
@@ -43,6 +43,7 @@ def run_chain(folder, small_corpus, params):
             params.download_videos,
             store=store,
             workers=workers,
+            base=url,
         )
     for stage, section, out in (
         (extract_landmarks, params.extract_landmarks, "landmarks"),
@@ -60,15 +61,30 @@ def run_chain(folder, small_corpus, params):
         seed=params.run.seed,
     )
     models = folder / "models"
-    train_syncers.run(data / "dataset", models / "syncers", params)
-    train_generator.run(data / "dataset", models / "syncers", models / "generator", params)
+    shared = {"run": params.run, "paths": params.paths}
+    train_syncers.run(
+        data / "dataset",
+        models / "syncers",
+        params.train_syncers,
+        params_hash=digest(params),
+        **shared,
+    )
+    train_generator.run(
+        data / "dataset",
+        models / "syncers",
+        models / "generator",
+        params.train_generator,
+        params_hash=digest(params),
+        **shared,
+    )
     evaluate.run(
         data / "dataset",
         models / "syncers",
         models / "generator",
         folder / "evaluation",
-        params,
+        params.evaluate,
         store=store,
+        **shared,
     )
     promote.run(
         folder / "evaluation" / "metrics.json",
@@ -206,7 +222,7 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
     assert promote.apply(decision_file, params.promote, params.paths) == "1"
     with pytest.raises(InputError, match="taken against no champion, the registry's champion is"):
         promote.apply(decision_file, params.promote, params.paths)
-    champion = tracking.champion(params.paths.tracking_uri, params.promote.model_name)
+    champion = tracking.champion(params.paths.tracking_uri, params.paths.model_name)
     assert champion.sha256 == decision["challenger"]["sha256"]
 
     report = evaluate.run(
@@ -214,7 +230,9 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
         folder / "models" / "syncers",
         folder / "models" / "generator",
         folder / "again",
-        params,
+        params.evaluate,
+        run=params.run,
+        paths=params.paths,
         store=MediaStore(folder / "store"),
     )
     assert report["champion"]["version"] == "1"

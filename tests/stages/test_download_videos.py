@@ -11,7 +11,7 @@ from mssync.stages import download_videos
 def download(tmp_path, store, tiny):
     """Run the stage on a list: (manifest rows, decisions by clip)."""
 
-    def run(text, **changes):
+    def run(text, *, base="", whole=True, **changes):
         sources = tmp_path / "sources.csv"
         sources.write_text(text)
         download_videos.run(
@@ -21,6 +21,8 @@ def download(tmp_path, store, tiny):
             tiny.download_videos.model_copy(update={"min_success_ratio": 0.0, **changes}),
             store=store,
             workers=2,
+            base=base,
+            whole=whole,
         )
         rows = records.read(tmp_path / "manifest.parquet", records.MANIFEST)
         decisions = read_decisions(tmp_path / "ledger" / DECISIONS)
@@ -95,20 +97,19 @@ def test_a_second_run_makes_the_same_manifest(download, clip, tmp_path):
     assert len(records.read(tmp_path / "ledger" / ATTEMPTS, None)) == 4
 
 
-def test_host_and_port_never_enter_a_clip_id(download, clip, monkeypatch):
-    monkeypatch.setenv(download_videos.BASE, str(clip.parent.parent))
+def test_host_and_port_never_enter_a_clip_id(download, clip):
     rows, _ = download(
-        f"source\nspeaker_00/clip_0.mp4\n{clip.parent.parent}/speaker_01/clip_0.mp4\n"
+        f"source\nspeaker_00/clip_0.mp4\n{clip.parent.parent}/speaker_01/clip_0.mp4\n",
+        base=str(clip.parent.parent),
     )
     assert [row["clip_id"] for row in rows] == ["speaker_00/clip_0.mp4", "speaker_01/clip_0.mp4"]
 
 
-def test_a_base_ends_at_a_folder_not_within_a_name(download, clip, monkeypatch, tmp_path):
+def test_a_base_ends_at_a_folder_not_within_a_name(download, clip, tmp_path):
     (tmp_path / "videos").mkdir()
     other = tmp_path / "videos" / "x.mp4"
     other.write_bytes(clip.read_bytes())
-    monkeypatch.setenv(download_videos.BASE, str(tmp_path / "vid"))
-    rows, _ = download(f"source\n{other}\n")
+    rows, _ = download(f"source\n{other}\n", base=str(tmp_path / "vid"))
     assert [row["clip_id"] for row in rows] == [str(other)]
 
 

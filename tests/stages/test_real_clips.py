@@ -9,13 +9,12 @@ from mssync.stages import build_dataset, download_videos, extract_audio, extract
 
 
 @pytest.fixture
-def extract(tmp_path, store, tiny, real_clips, monkeypatch):
+def extract(tmp_path, store, tiny, real_clips):
     """Download, landmarks, audio and filters on listed files: stage -> clip -> decision."""
     lenient = {"min_success_ratio": 0.0}
     manifest, ledger = tmp_path / "manifest.parquet", tmp_path / "ledger"
 
     def run(sources):
-        monkeypatch.setenv(download_videos.BASE, str(real_clips))
         download_videos.run(
             sources,
             manifest,
@@ -23,6 +22,7 @@ def extract(tmp_path, store, tiny, real_clips, monkeypatch):
             tiny.download_videos.model_copy(update=lenient),
             store=store,
             workers=2,
+            base=str(real_clips),
         )
         for stage, section in (
             (extract_landmarks, tiny.extract_landmarks),

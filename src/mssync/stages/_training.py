@@ -5,19 +5,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mssync import tracking, versions
-from mssync.params import Params, digest
+from mssync.params import Paths, Run, Section
 from mssync.tracking import MlflowTracker
 
 
 @contextmanager
 def tracked(
-    stage: str, params: Params, *, key: str, dataset_revision: str
+    stage: str,
+    params: Section,
+    *,
+    run: Run,
+    paths: Paths,
+    params_hash: str,
+    key: str,
+    dataset_revision: str,
 ) -> Iterator[MlflowTracker]:
     """Track a training stage with its parameters and its lineage.
 
     Args:
         stage: Name of the stage and of its section.
-        params: The whole file.
+        params: That section.
+        run: The shared section of the name: seed.
+        paths: The shared section of the name: where runs are tracked.
+        params_hash: Of the whole file.
         key: What the stage computes: data, parameters, code and seed.
         dataset_revision: Of the dataset it is trained on.
 
@@ -26,16 +36,16 @@ def tracked(
     """
     name = stage.replace("_", "-")
     with tracking.mlflow_run(
-        params.paths.tracking_uri,
-        params.paths.experiment,
+        paths.tracking_uri,
+        paths.experiment,
         name=name,
         key=f"{name} {key}",
         tags=versions.lineage(
             dataset_revision=dataset_revision,
-            params_hash=digest(params),
-            seed=params.run.seed,
+            params_hash=params_hash,
+            seed=run.seed,
             workspace=Path(),
         ),
-        params=getattr(params, stage).model_dump(mode="json"),
+        params=params.model_dump(mode="json"),
     ) as tracker:
         yield tracker

@@ -13,14 +13,14 @@ from mssync.data import dataset
 from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
 from mssync.metrics import sync
-from mssync.params import Params
+from mssync.params import Evaluate, Paths, Run
 from mssync.render.gallery import write_gallery
 from mssync.stages import _gallery, _scores
 from mssync.stages.train_generator import CHECKPOINT
 from mssync.training import checkpoint
 from mssync.training.device import prepare
 from mssync.training.generator import load_generator
-from mssync.training.syncers import POINT_SETS, load_syncers
+from mssync.training.syncers import POINT_SETS, load_kernel, load_syncers
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,15 @@ CHAMPION = "champion"
 
 
 def run(
-    data: Path, syncers: Path, generator: Path, out: Path, params: Params, *, store: MediaStore
+    data: Path,
+    syncers: Path,
+    generator: Path,
+    out: Path,
+    params: Evaluate,
+    *,
+    run: Run,
+    paths: Paths,
+    store: MediaStore,
 ) -> dict[str, Any]:
     """Score the generator on held-out speakers, beside ceiling and floors, and show it.
 
@@ -44,7 +52,9 @@ def run(
         syncers: Folder of `train_syncers`; its evaluators judge.
         generator: Folder of `train_generator`.
         out: Folder for `metrics.json` and `gallery/index.html`.
-        params: The whole file.
+        params: The stage's params.
+        run: Seed, device, threads.
+        paths: The MLflow store, and the name of the champion in it.
         store: Where the sound of the gallery's clips is.
 
     Returns:
@@ -54,16 +64,15 @@ def run(
         InputError: If an input is missing.
         StageFailedError: If the test split has fewer than two sequences.
     """
-    section, seed = params.evaluate, params.run.seed
-    device = prepare(params.run)
+    device = prepare(run)
     clips = dataset.load_clips(data)
-    pieces = _scores.excerpts(clips["test"], frames=section.frames, at_most=section.max_sequences)
+    pieces = _scores.excerpts(clips["test"], frames=params.frames, at_most=params.max_sequences)
     if len(pieces) < 2:
         raise StageFailedError(
-            f"the test split has {len(pieces)} sequences of {section.frames} frames, at least 2 "
+            f"the test split has {len(pieces)} sequences of {params.frames} frames, at least 2 "
             "are needed: add longer clips of held-out speakers, or lower evaluate.frames"
         )
-    champion = tracking.champion(params.paths.tracking_uri, params.promote.model_name)
+    champion = tracking.champion(paths.tracking_uri, paths.model_name)
     models = {CHALLENGER: generator / CHECKPOINT} | (
         {CHAMPION: champion.folder} if champion else {}
     )
@@ -78,20 +87,20 @@ def run(
         generated,
         pieces,
         evaluators,
-        section,
-        kernel=params.train_syncers.kernel,
-        seed=seed,
+        params,
+        kernel=load_kernel(syncers / "evaluators" / "all"),
+        seed=run.seed,
         device=device,
     )
-    coupling = _scores.score_coupling(generated, pieces, section, seed)
-    static = [np.repeat(piece.motion_TPD[:1], section.frames, axis=0) for piece in pieces]
+    coupling = _scores.score_coupling(generated, pieces, params, run.seed)
+    static = [np.repeat(piece.motion_TPD[:1], params.frames, axis=0) for piece in pieces]
     distances = {
         name: _scores.score_frechet(
             motions,
             pieces,
             [clip.motion_TPD for clip in clips["train"]],
             evaluators["all"][0],
-            axes=section.frechet_axes,
+            axes=params.frechet_axes,
             device=device,
         )
         for name, motions in (generated | {sync.STATIC: static}).items()
@@ -118,7 +127,7 @@ def run(
     revision = dataset.load_metadata(data)["revision"]
     report = {
         "dataset_revision": revision,
-        "frames": section.frames,
+        "frames": params.frames,
         "sequences": len(pieces),
         "speakers": len({piece.speaker_id for piece in pieces}),
         "challenger": metrics(CHALLENGER),
@@ -135,7 +144,7 @@ def run(
             scores,
             dataset.media(data),
             store,
-            at_most=section.gallery_clips,
+            at_most=params.gallery_clips,
         ),
         title="Ground truth beside generated",
         summary=_summary(report),
@@ -148,13 +157,13 @@ def run(
             "Dataset revision": revision[:12],
             "Generator": report["challenger"]["sha256"][:12],
             "Champion": f"version {champion.version}" if champion else "none yet",
-            "Sequences": f"{len(pieces)} of {section.frames} frames, {report['speakers']} speakers",
+            "Sequences": f"{len(pieces)} of {params.frames} frames, {report['speakers']} speakers",
         },
         sync_plots=_gallery.sync_plots(scores, list(generated)),
     )
     text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
     records.write_text(out / METRICS, text + "\n")
-    _track(report, out, params)
+    _track(report, out, paths.tracking_uri)
     logger.info("evaluate: %s", out / GALLERY)
     return report
 
@@ -170,7 +179,7 @@ def _summary(report: Mapping[str, Any]) -> str:
     )
 
 
-def _track(report: Mapping[str, Any], out: Path, params: Params) -> None:
+def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
     """Write metrics and gallery into the run that trained the generator."""
     sha256 = report["challenger"]["sha256"]
     run_id = tracking.recall_run(sha256)
@@ -178,7 +187,7 @@ def _track(report: Mapping[str, Any], out: Path, params: Params) -> None:
         logger.warning("no run is known of the generator %s: nothing is tracked", sha256[:12])
         return
     try:
-        _log(report, out, params.paths.tracking_uri, run_id)
+        _log(report, out, uri, run_id)
     except ToolError as error:
         logger.warning("metrics and gallery are not tracked: %s", error)
 

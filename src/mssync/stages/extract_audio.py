@@ -22,6 +22,7 @@ def run(
     *,
     store: MediaStore,
     workers: int,
+    whole: bool = True,
 ) -> dict[str, float]:
     """Compute log mel energies and MFCC of every clip, four rows a video frame.
 
@@ -32,6 +33,8 @@ def run(
         params: The stage's section.
         store: Where the media are.
         workers: Processes at a time.
+        whole: False for a shard of a list: whether enough of its clips survive is decided over
+            all shards (`mssync.shards.gather`).
 
     Returns:
         Clips kept and rejected.
@@ -48,7 +51,7 @@ def run(
         version=VERSION,
         params=params,
     )
-    return extract(extraction, manifest, out, ledger, store=store, workers=workers)
+    return extract(extraction, manifest, out, ledger, store=store, workers=workers, whole=whole)
 
 
 def listen(media: Path, *, params: ExtractAudio) -> Row:

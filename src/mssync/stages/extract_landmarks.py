@@ -26,6 +26,7 @@ def run(
     *,
     store: MediaStore,
     workers: int,
+    whole: bool = True,
 ) -> dict[str, float]:
     """Follow the face through every clip and write its 68 landmarks.
 
@@ -36,6 +37,8 @@ def run(
         params: The stage's section.
         store: Where the media are.
         workers: Processes at a time.
+        whole: False for a shard of a list: whether enough of its clips survive is decided over
+            all shards (`mssync.shards.gather`).
 
     Returns:
         Clips kept and rejected.
@@ -53,7 +56,7 @@ def run(
         version=VERSION,
         params=params,
     )
-    return extract(extraction, manifest, out, ledger, store=store, workers=workers)
+    return extract(extraction, manifest, out, ledger, store=store, workers=workers, whole=whole)
 
 
 def follow(media: Path, *, params: ExtractLandmarks) -> Row:

@@ -67,7 +67,7 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
     Args:
         decision_file: As `run` writes it.
         params: The stage's section.
-        paths: Names the MLflow store.
+        paths: Names the MLflow store and the model.
 
     Returns:
         The registered version; None when the decision is to refuse.
@@ -80,7 +80,7 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
     if decision["decision"] != PROMOTE:
         logger.info("promote: nothing to apply: %s", decision["reason"])
         return None
-    _check_reign(decision["champion"], params, paths)
+    _check_reign(decision["champion"], paths)
     sha256 = decision["challenger"]["sha256"]
     run_id = tracking.recall_run(sha256)
     if run_id is None:
@@ -90,7 +90,7 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
         )
     version = tracking.register_champion(
         paths.tracking_uri,
-        params.model_name,
+        paths.model_name,
         run_id=run_id,
         artifact="generator",
         tags={
@@ -100,13 +100,13 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
             "reason": decision["reason"],
         },
     )
-    logger.info("promote: %s version %s is champion", params.model_name, version)
+    logger.info("promote: %s version %s is champion", paths.model_name, version)
     return version
 
 
-def _check_reign(met: dict[str, Any] | None, params: Promote, paths: Paths) -> None:
+def _check_reign(met: dict[str, Any] | None, paths: Paths) -> None:
     """Refuse a decision that was taken against another champion than today's."""
-    champion = tracking.champion(paths.tracking_uri, params.model_name)
+    champion = tracking.champion(paths.tracking_uri, paths.model_name)
     then = met["sha256"] if met else None
     now = champion.sha256 if champion else None
     if then != now:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mssync import records, tracking, versions
 from mssync.data import dataset
-from mssync.params import Params, digest
+from mssync.params import Paths, Run, TrainGenerator, digest
 from mssync.stages._training import tracked
 from mssync.training import checkpoint, generator
 from mssync.training.device import prepare
-from mssync.training.syncers import load_syncers
+from mssync.training.syncers import load_kernel, load_syncers
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,16 @@ CODE = (
 )
 
 
-def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float]:
+def run(
+    data: Path,
+    syncers: Path,
+    out: Path,
+    params: TrainGenerator,
+    *,
+    run: Run,
+    paths: Paths,
+    params_hash: str,
+) -> dict[str, float]:
     """Train the autoregressive landmark generator against the frozen guides and two critics.
 
     Args:
@@ -38,7 +47,10 @@ def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float
         syncers: Folder of `train_syncers`.
         out: Folder for the checkpoint `generator/` and `report.json`; an interrupted training of
             the same data, guides and parameters goes on.
-        params: The whole file: the stage's section trains, `run` and `paths` say how and where.
+        params: The stage's section.
+        run: Seed, device, threads.
+        paths: Where the run is tracked.
+        params_hash: Of the whole parameter file, for the run's lineage.
 
     Returns:
         Final loss terms and validation scores.
@@ -46,31 +58,37 @@ def run(data: Path, syncers: Path, out: Path, params: Params) -> dict[str, float
     Raises:
         InputError: If there is no dataset or no guide.
     """
-    section = params.train_generator
     metadata = dataset.load_metadata(data)
     clips = dataset.load_clips(data)
-    device = prepare(params.run)
+    device = prepare(run)
     guides = load_syncers(syncers / "guides", device)
+    kernel = load_kernel(syncers / "guides")
     taught = [checkpoint.sha256(folder) for folder in sorted(syncers.glob("guides/level*"))]
     key = records.digest(
         metadata["revision"],
-        digest(section),
+        digest(params),
         taught,
-        str(params.train_syncers.kernel),
-        f"{params.run.seed} {params.run.threads} {device.type}",
+        str(kernel),
+        f"{run.seed} {run.threads} {device.type}",
         versions.source_digest(*CODE),
     )
     out.mkdir(parents=True, exist_ok=True)
     with tracked(
-        "train_generator", params, key=key, dataset_revision=metadata["revision"]
+        "train_generator",
+        params,
+        run=run,
+        paths=paths,
+        params_hash=params_hash,
+        key=key,
+        dataset_revision=metadata["revision"],
     ) as tracker:
         report = generator.fit(
             clips["train"],
             clips["val"],
             guides,
-            section,
-            kernel=params.train_syncers.kernel,
-            seed=params.run.seed,
+            params,
+            kernel=kernel,
+            seed=run.seed,
             device=device,
             tracker=tracker,
             out=out,

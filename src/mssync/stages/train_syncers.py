@@ -7,7 +7,7 @@ from pathlib import Path
 from mssync import records, versions
 from mssync.data import dataset
 from mssync.errors import StageFailedError
-from mssync.params import Params, digest
+from mssync.params import Paths, Run, TrainSyncers, digest
 from mssync.stages._training import tracked
 from mssync.training import syncers
 from mssync.training.device import prepare
@@ -29,14 +29,19 @@ CODE = (
 )
 
 
-def run(data: Path, out: Path, params: Params) -> dict[str, float]:
+def run(
+    data: Path, out: Path, params: TrainSyncers, *, run: Run, paths: Paths, params_hash: str
+) -> dict[str, float]:
     """Train one guide per level, and the evaluators that grade what the guides taught.
 
     Args:
         data: Dataset folder.
         out: Folder of checkpoints, `guides/level<l>/` and `evaluators/<points>/level<l>/`, and
             `report.json`; finished checkpoints of the same data and parameters are kept.
-        params: The whole file: the stage's section trains, `run` and `paths` say how and where.
+        params: The stage's section.
+        run: Seed, device, threads.
+        paths: Where the run is tracked.
+        params_hash: Of the whole parameter file, for the run's lineage.
 
     Returns:
         Accuracies with intervals, as in `report.json`.
@@ -45,26 +50,31 @@ def run(data: Path, out: Path, params: Params) -> dict[str, float]:
         InputError: If there is no dataset.
         StageFailedError: If no level has a group of windows to train on.
     """
-    section = params.train_syncers
     metadata = dataset.load_metadata(data)
     clips = dataset.load_clips(data)
-    device = prepare(params.run)
+    device = prepare(run)
     key = records.digest(
         metadata["revision"],
-        digest(section),
-        f"{params.run.seed} {params.run.threads} {device.type}",
+        digest(params),
+        f"{run.seed} {run.threads} {device.type}",
         versions.source_digest(*CODE),
     )
     out.mkdir(parents=True, exist_ok=True)
     with tracked(
-        "train_syncers", params, key=key, dataset_revision=metadata["revision"]
+        "train_syncers",
+        params,
+        run=run,
+        paths=paths,
+        params_hash=params_hash,
+        key=key,
+        dataset_revision=metadata["revision"],
     ) as tracker:
         report = dict[str, float]()
         for train in (syncers.train_guides, syncers.train_evaluators):
             report |= train(
                 clips,
-                section,
-                seed=params.run.seed,
+                params,
+                seed=run.seed,
                 device=device,
                 tracker=tracker,
                 out=out,

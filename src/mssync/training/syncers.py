@@ -176,6 +176,24 @@ def load_syncers(folder: Path, device: torch.device) -> list[Syncer]:
     return sorted(syncers, key=lambda syncer: syncer.level)
 
 
+def load_kernel(folder: Path) -> int:
+    """The width of the box mean that a pyramid of syncers was trained with.
+
+    Args:
+        folder: As for `load_syncers`.
+
+    Raises:
+        InputError: If the folder holds no checkpoint, an unreadable one, or two of other widths.
+    """
+    kernels = {checkpoint.load(path)[1]["kernel"] for path in folder.glob("level*")}
+    if len(kernels) != 1:
+        raise InputError(
+            f"{folder} must hold syncers of one kernel, found {sorted(kernels)}: run train-syncers"
+        )
+    kernel: int = kernels.pop()
+    return kernel
+
+
 def _setting(
     clips: Mapping[str, Sequence[Clip]],
     params: TrainSyncers,
