@@ -11,15 +11,25 @@ MsSyncError
 
 
 class MsSyncError(Exception):
-    """Base of all errors raised on purpose: one message for the user, exit code 1."""
+    """Base of all errors raised on purpose: one message for the user, exit code 1.
+
+    Attributes:
+        code: Short name of the cause, for tables and failure reports.
+    """
+
+    code = "error"
 
 
 class ParamsError(MsSyncError):
     """`params.yaml` does not fit the schema."""
 
+    code = "params"
+
 
 class InputError(MsSyncError):
     """A file or folder handed to a command is missing or of the wrong form."""
+
+    code = "input"
 
 
 class ClipRejectedError(MsSyncError):
@@ -29,6 +39,8 @@ class ClipRejectedError(MsSyncError):
         reason: Short code of the cause, for tables (`no_face`, `corrupt`, ...).
     """
 
+    code = "clip_rejected"
+
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
@@ -37,10 +49,16 @@ class ClipRejectedError(MsSyncError):
 class StageFailedError(MsSyncError):
     """A stage has nothing to hand on."""
 
+    code = "stage_failed"
+
 
 class TrainingDivergedError(MsSyncError, FloatingPointError):
     """The loss is no longer finite: lower the learning rate."""
 
+    code = "diverged"
+
 
 class ToolError(MsSyncError):
     """An outside tool failed or is missing."""
+
+    code = "tool"

@@ -123,9 +123,15 @@ def append_attempts(path: Path, attempts: Sequence[Attempt]) -> None:
     """Add to a stage's attempts; an unreadable file is begun anew."""
     if not attempts:
         return
-    before = records.read(path, None) if records.read_metadata(path) else []
-    rows = before + [vars(attempt) for attempt in attempts]
+    rows = [vars(attempt) for attempt in [*read_attempts(path), *attempts]]
     records.write(path, rows, _ATTEMPTS, metadata={"content": "attempts"})
+
+
+def read_attempts(path: Path) -> list[Attempt]:
+    """Read a stage's attempts; none where the file is missing or unreadable."""
+    return (
+        [Attempt(**row) for row in records.read(path, None)] if records.read_metadata(path) else []
+    )
 
 
 def fail_below(

@@ -4,12 +4,22 @@ import logging
 import os
 import sys
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+_TAIL = deque[str](maxlen=100)
+
+
+class _Remember(logging.Handler):
+    """Keeps the last lines, for a failure report."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _TAIL.append(self.format(record))
 
 
 def set_up(level: str | None = None) -> None:
@@ -24,7 +34,7 @@ def set_up(level: str | None = None) -> None:
         level=known.get(named, logging.INFO),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
-        stream=sys.stderr,
+        handlers=[logging.StreamHandler(sys.stderr), _Remember()],
         force=True,
     )
     if named not in known:
@@ -33,6 +43,11 @@ def set_up(level: str | None = None) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # MediaPipe runs on a newer protobuf than it was built with.
     warnings.filterwarnings("ignore", message=".*GetPrototype.*")
+
+
+def tail() -> list[str]:
+    """The last lines that this process logged, at most 100."""
+    return list(_TAIL)
 
 
 def progress(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:

@@ -6,8 +6,9 @@ Lengths end in their unit: `_s`, `_hz`, `_frames`, `_px`; ratios lie in [0, 1].
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -313,10 +314,29 @@ def load(path: Path) -> Params:
         raise ParamsError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ParamsError(f"{path} must hold sections, found {type(content).__name__}")
+    return validate(Params, content, name=str(path))
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validate(section: type[S], content: Mapping[str, Any], *, name: str) -> S:
+    """Check values against the schema.
+
+    Kubeflow hands on every number as a float: a whole one is taken for an integer.
+
+    Args:
+        section: `Params`, or one of its sections.
+        content: The values.
+        name: What they are called, for the message.
+
+    Raises:
+        ParamsError: Naming every wrong field, the value found and the bound.
+    """
     try:
-        return Params.model_validate(content)
+        return section.model_validate(content)
     except ValidationError as error:
-        raise ParamsError(f"{path} does not fit the schema:\n{_explain(error)}") from error
+        raise ParamsError(f"{name} does not fit the schema:\n{_explain(error)}") from error
 
 
 def _explain(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -102,7 +103,7 @@ def mlflow_run(
         tracker = MlflowTracker(client, run.info.run_id)
         client.update_run(tracker.run_id, status="RUNNING")
         if not known:
-            for field, value in _flat(params).items():
+            for field, value in flatten(params).items():
                 client.log_param(tracker.run_id, field, value)
     try:
         yield tracker
@@ -234,6 +235,26 @@ def register_champion(
     return str(version.version)
 
 
+def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """A nested mapping as one, names joined by dots."""
+    flat = dict[str, object]()
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def numbers(nested: Mapping[str, object], prefix: str = "") -> dict[str, float]:
+    """The finite numbers of a nested mapping, names joined by dots."""
+    return {
+        name: float(value)
+        for name, value in flatten(nested, prefix).items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
 def _client(uri: str) -> Any:  # noqa: ANN401 - mlflow is untyped
     import mlflow
 
@@ -262,13 +283,3 @@ def _store_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, SQLAlchemyError, ImportError, OSError
-
-
-def _flat(nested: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat = dict[str, object]()
-    for name, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

@@ -59,10 +59,15 @@ def source_digest(*names: str) -> str:
 
 
 def code_version(folder: Path) -> dict[str, str]:
-    """Git commit of a folder and whether tracked files differ from it; `unknown` outside git."""
+    """Git commit of a folder and whether tracked files differ from it.
+
+    Outside git what the image was built from: `$MSSYNC_GIT_SHA` and `$MSSYNC_GIT_DIRTY`, else
+    `unknown`.
+    """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
-        return {"git_sha": "unknown", "git_dirty": "unknown"}
+        built_from = {"git_sha": "MSSYNC_GIT_SHA", "git_dirty": "MSSYNC_GIT_DIRTY"}
+        return {name: os.environ.get(built, "unknown") for name, built in built_from.items()}
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no") or ""
     changed = [line for line in changes.splitlines() if not line.endswith("dvc.lock")]
     return {"git_sha": commit.strip(), "git_dirty": str(bool(changed)).lower()}

@@ -35,6 +35,11 @@ def corpus_folder() -> Path:
     return Path(named) if named else Path(platformdirs.user_cache_dir("mssync")) / "demo"
 
 
+def demo_corpus(*, workers: int) -> Path:
+    """The demo's corpus, made or completed where it has to be."""
+    return corpus.make(corpus_folder(), _CORPUS, workers=workers)
+
+
 def run_demo(project: Path, *, workers: int, retry: bool = False) -> Path:
     """Make the demo corpus, serve it while it is downloaded, and run what has to be run.
 
@@ -51,7 +56,7 @@ def run_demo(project: Path, *, workers: int, retry: bool = False) -> Path:
         ToolError: If a stage fails.
     """
     _check_project(project)
-    made = corpus.make(corpus_folder(), _CORPUS, workers=workers)
+    made = demo_corpus(workers=workers)
     _place(made / "sources.csv", project / SOURCES)
     needs_server = retry or DOWNLOAD in versions.pending(project)
     with serve(made) if needs_server else nullcontext("") as url:

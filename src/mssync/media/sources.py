@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import fsspec
+
 from mssync import records
 from mssync.errors import InputError
 from mssync.media.fetch import is_url, locate
@@ -154,6 +156,35 @@ def _pinned(listed: Iterable[Source], path: Path) -> dict[str, str]:
                 f"and to {source.split}; a speaker belongs to one split"
             )
     return pinned
+
+
+def fetch_list(uri: str, target: Path, *, base: str) -> str:
+    """Copy a list from wherever it is.
+
+    Args:
+        uri: A path, or a URL that fsspec knows (`https://`, `s3://`).
+        target: File to write.
+        base: Folder or URL that relative sources start from; empty: the list's own.
+
+    Returns:
+        That base.
+
+    Raises:
+        InputError: If the list cannot be read.
+    """
+    try:
+        with fsspec.open(uri, "rb") as file:
+            content = file.read()
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(
+            f"the list {uri} cannot be read ({error}): name a file or URL of comma-separated UTF-8 "
+            "that this step can reach"
+        ) from error
+    records.write_text(target, text)
+    if base:
+        return base
+    return uri.rsplit("/", 1)[0] if "://" in uri else str(Path(uri).resolve().parent)
 
 
 def write_sources(path: Path, sources: Iterable[Source]) -> None:

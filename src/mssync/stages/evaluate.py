@@ -194,16 +194,6 @@ def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
 
 def _log(report: Mapping[str, Any], out: Path, uri: str, run_id: str) -> None:
     with tracking.reopened(uri, run_id) as tracker:
-        tracker.log(_numbers(report["challenger"]["metrics"]), step=0)
+        tracker.log(tracking.numbers(report["challenger"]["metrics"], "eval."), step=0)
         tracker.log_files(out / METRICS, "evaluation")
         tracker.log_files(out / GALLERY, "evaluation")
-
-
-def _numbers(nested: Mapping[str, Any], prefix: str = "eval") -> dict[str, float]:
-    flat = dict[str, float]()
-    for name, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= _numbers(value, f"{prefix}.{name}")
-        elif value is not None:
-            flat[f"{prefix}.{name}"] = float(value)
-    return flat

@@ -1,0 +1,58 @@
+"""KFP step around `mssync.stages.build_dataset`."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components._base import step
+
+
+@step
+def build_dataset(
+    workspace: str,
+    manifest: dsl.Input[dsl.Dataset],
+    landmarks: dsl.Input[dsl.Dataset],
+    audio: dsl.Input[dsl.Dataset],
+    params: dict[str, Any],
+    run: dict[str, Any],
+    dataset: dsl.Output[dsl.Dataset],
+    card: dsl.Output[dsl.Markdown],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Join, filter, normalise and split by speaker.
+
+    Args:
+        workspace: Folder that all steps share.
+        manifest: Reference to all clips and where their media are.
+        landmarks: Reference to the folder of landmark parts.
+        audio: Reference to the folder of audio-feature parts.
+        params: The `build_dataset` section of the parameters.
+        run: The `run` section.
+        dataset: Reference to the dataset folder, with its revision.
+        card: The dataset's card.
+        metrics: Clips per split and rejected.
+    """
+    from mssync import log, steps
+
+    log.set_up()
+    with steps.step("build_dataset", workspace):
+        import shutil
+        from pathlib import Path
+
+        from mssync.data.dataset import CARD, load_metadata
+        from mssync.params import BuildDataset, Run, validate
+        from mssync.stages import build_dataset as stage
+
+        out = Path("data/dataset")
+        results = stage.run(
+            steps.referred(manifest),
+            steps.referred(landmarks),
+            steps.referred(audio),
+            Path("ledger"),
+            out,
+            validate(BuildDataset, params, name="build_dataset"),
+            seed=validate(Run, run, name="run").seed,
+        )
+        steps.refer(dataset, out, revision=load_metadata(out)["revision"])
+        shutil.copyfile(out / CARD, card.path)
+        steps.log_metrics(metrics, results)

@@ -1,0 +1,56 @@
+"""KFP step around `mssync.stages.train_generator`."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components._base import step
+
+
+@step
+def train_generator(
+    workspace: str,
+    dataset: dsl.Input[dsl.Dataset],
+    syncers: dsl.Input[dsl.Model],
+    params: dict[str, Any],
+    run: dict[str, Any],
+    paths: dict[str, Any],
+    params_hash: str,
+    generator: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Train the landmark generator against guides and critics.
+
+    Args:
+        workspace: Folder that all steps share.
+        dataset: Reference to the dataset folder.
+        syncers: Reference to the folder of guides and evaluators.
+        params: The `train_generator` section of the parameters.
+        run: The `run` section.
+        paths: The `paths` section.
+        params_hash: Digest of all parameters, for the tracked run.
+        generator: Reference to the folder of the checkpoint, with its digest.
+        metrics: Final loss terms and validation scores.
+    """
+    from mssync import log, steps
+
+    log.set_up()
+    with steps.step("train_generator", workspace):
+        from pathlib import Path
+
+        from mssync.params import Paths, Run, TrainGenerator, validate
+        from mssync.stages import train_generator as stage
+        from mssync.training.checkpoint import sha256
+
+        out = Path("models/generator")
+        results = stage.run(
+            steps.referred(dataset),
+            steps.referred(syncers),
+            out,
+            validate(TrainGenerator, params, name="train_generator"),
+            run=validate(Run, run, name="run"),
+            paths=validate(Paths, paths, name="paths"),
+            params_hash=params_hash,
+        )
+        steps.refer(generator, out, sha256=sha256(out / stage.CHECKPOINT))
+        steps.log_metrics(metrics, results)

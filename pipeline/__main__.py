@@ -1,0 +1,114 @@
+"""The command line of the pipeline: `python -m pipeline`."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mssync import log
+from mssync.errors import MsSyncError
+from mssync.params import load
+
+logger = logging.getLogger("pipeline")
+
+app = typer.Typer(
+    help="The chain on Kubeflow Pipelines: compile it for a cluster, or run it here.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+IMAGE = "MSSYNC_IMAGE"
+Shards = Annotated[int, typer.Option(help="Parts that the list is cut into, at most 64.")]
+Image = Annotated[str, typer.Option(envvar=IMAGE, help="Image of every step.")]
+
+
+def main() -> None:
+    """Run the command line; an error raised on purpose is one message and exit code 1."""
+    try:
+        log.set_up()
+        app()
+    except (MsSyncError, OSError) as error:
+        logger.error("%s", error)
+        sys.exit(1)
+
+
+@app.command("compile")
+def compile_graph(
+    output: Annotated[Path, typer.Option(help="File to write.")] = Path("build/pipeline.yaml"),
+    shards: Shards = 8,
+    params: Annotated[
+        Path, typer.Option(help="Parameter file; its values are the inputs' defaults.")
+    ] = Path("params.cluster.yaml"),
+    image: Image = "mssync:dev",
+) -> None:
+    """Write the pipeline as a file that Kubeflow Pipelines takes."""
+    from pipeline import compiling, graph
+
+    name, _, digest = image.partition("@")
+    if not digest:
+        logger.warning(
+            "%s is not pinned by a digest (NAME@sha256:...): runs will not say which image made "
+            "them",
+            name,
+        )
+    environment = {"MSSYNC_IMAGE_DIGEST": digest} if digest else {}
+    built = graph.build(load(params), graph.Target(image, environment), shards=shards)
+    compiling.write(built, output)
+    typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {shards} shards")
+
+
+@app.command()
+def run_local(
+    runner: Annotated[
+        Literal["subprocess", "docker"],
+        typer.Option(help="Steps as processes here, or as containers of the image."),
+    ] = "subprocess",
+    sources: Annotated[
+        Path | None,
+        typer.Option(help="Your own list of videos (docs/sources.md) in place of the demo corpus."),
+    ] = None,
+    source_base: Annotated[
+        str, typer.Option(help="Folder or URL of relative sources; default: the list's folder.")
+    ] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder that all steps share.")] = Path(
+        "runs/pipeline"
+    ),
+    params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
+    shards: Shards = 2,
+    image: Image = "mssync:dev",
+    network: Annotated[
+        str, typer.Option(help="Docker network; sources on the web need one, such as bridge.")
+    ] = "none",
+    user: Annotated[str, typer.Option(help="uid:gid in the containers; default: yours.")] = "",
+    apply_promotion: Annotated[
+        bool, typer.Option("--apply-promotion", help="Write a promotion into the registry.")
+    ] = False,
+) -> None:
+    """Run the whole graph on this machine, without a cluster."""
+    from mssync.demo import chain
+    from mssync.render import report
+    from pipeline import local
+
+    loaded = load(params)
+    if sources is None:
+        made = chain.demo_corpus(workers=loaded.run.workers)
+        sources, source_base = made / "sources.csv", str(made / "media")
+    where = local.Where(workspace, runner, image, network, user)
+    reports = local.run(
+        loaded,
+        sources,
+        where,
+        source_base=source_base,
+        shards=shards,
+        apply_promotion=apply_promotion,
+    )
+    typer.echo(report.summary(workspace))
+    typer.echo(f"\nReports of the steps: {os.path.relpath(reports)}")
+
+
+if __name__ == "__main__":
+    main()

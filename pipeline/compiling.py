@@ -1,0 +1,79 @@
+"""From graph to file: compile, and write every component once.
+
+Kubeflow's compiler writes a component and an executor for every task; unrolled shards would fill
+the file with copies, and the engine refuses what is too large. Tasks may share a component.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+
+from mssync import records
+
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Spec = dict[str, Any]
+
+HEADER = "# Made by `python -m pipeline compile`: change pipeline/ and compile again.\n"
+
+
+def write(pipeline: Callable[..., Any], path: Path) -> None:
+    """Compile a pipeline to KFP's YAML: the graph, and what Kubernetes adds to it.
+
+    Args:
+        pipeline: As `graph.build` makes it.
+        path: File to write; never seen half written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(pipeline, str(compiled))
+        text = compiled.read_text()
+    spec, *platform = yaml.load_all(text, Loader=_Loader)
+    share(spec, platform[0] if platform else {})
+    dumped = yaml.dump_all([spec, *platform], Dumper=_Dumper, width=100)
+    # not the comments that the compiler writes: their order changes from run to run
+    records.write_text(path, HEADER + dumped)
+
+
+def share(spec: Spec, platform: Spec) -> None:
+    """Leave one of all executors that are equal, and one of all components; in place.
+
+    Args:
+        spec: The pipeline.
+        platform: What Kubernetes adds to its executors; may be empty.
+    """
+    executors = spec["deploymentSpec"]["executors"]
+    added = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {})
+    pods = added.get("executors", {})
+    kept = _first_of_equals({name: [body, pods.get(name)] for name, body in executors.items()})
+    for name in executors.keys() - set(kept.values()):
+        del executors[name]
+        pods.pop(name, None)
+    for component in spec["components"].values():
+        if "executorLabel" in component:
+            component["executorLabel"] = kept[component["executorLabel"]]
+    components = spec["components"]
+    kept = _first_of_equals(components)
+    for name in components.keys() - set(kept.values()):
+        del components[name]
+    for task in _tasks(spec):
+        task["componentRef"]["name"] = kept[task["componentRef"]["name"]]
+
+
+def _first_of_equals(bodies: dict[str, Any]) -> dict[str, str]:
+    """For every name the first one with the same body."""
+    first = dict[str, str]()
+    return {
+        name: first.setdefault(json.dumps(body, sort_keys=True), name)
+        for name, body in bodies.items()
+    }
+
+
+def _tasks(spec: Spec) -> Iterator[Spec]:
+    for component in [spec["root"], *spec["components"].values()]:
+        yield from component.get("dag", {}).get("tasks", {}).values()

@@ -1,0 +1,230 @@
+"""The graph: the list cut into shards, three data steps for each, then the chain.
+
+Shards are unrolled when the graph is compiled: plain tasks get the retries, the exit handler and
+the status that a loop's iterations do not get on the engine.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import PipelineTask
+
+import components.build_dataset
+import components.download_videos
+import components.evaluate
+import components.extract_audio
+import components.extract_landmarks
+import components.promote
+import components.train_generator
+import components.train_syncers
+from mssync.errors import InputError
+from mssync.params import Params
+from mssync.steps import Shard
+from pipeline import resources
+from pipeline.steps.gather import gather
+from pipeline.steps.notify import notify
+from pipeline.steps.shard import shard
+
+NAME = "mssync"
+MAX_SHARDS = 64
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the graph is to run.
+
+    Attributes:
+        image: Image of every step.
+        environment: Variables of every step, fixed when the graph is compiled.
+        cluster: Ask for resources, claims and retries; a local runner has none of them.
+    """
+
+    image: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cluster: bool = True
+
+
+def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
+    """Make the pipeline; the parameters become the defaults of its inputs.
+
+    Args:
+        params: The whole file.
+        target: Where it is to run.
+        shards: Parts that the list is cut into, at most `MAX_SHARDS`.
+
+    Raises:
+        InputError: If there are too few or too many shards.
+    """
+    if not 1 <= shards <= MAX_SHARDS:
+        raise InputError(f"a list is cut into 1 to {MAX_SHARDS} shards, found {shards}")
+    defaults = params.model_dump(mode="json")
+
+    def ready(task: PipelineTask, name: str, label: str = "") -> PipelineTask:
+        task.set_display_name(label or name.replace("_", "-"))
+        task.set_container_image(target.image)
+        # what a step wrote lies in the workspace, where the engine does not look whether it is
+        # still there; the stages themselves do, and skip what is done
+        task.set_caching_options(enable_caching=False)
+        for variable, value in target.environment.items():
+            task.set_env_variable(variable, value)
+        if target.cluster:
+            resources.ask(task, name, params)
+        return task
+
+    @dsl.pipeline(name=NAME)
+    def mssync(
+        sources: str,
+        workspace: str = resources.WORKSPACE,
+        source_base: str = "",
+        apply_promotion: bool = False,
+        run: dict[str, Any] = defaults["run"],
+        paths: dict[str, Any] = defaults["paths"],
+        download_videos: dict[str, Any] = defaults["download_videos"],
+        extract_landmarks: dict[str, Any] = defaults["extract_landmarks"],
+        extract_audio: dict[str, Any] = defaults["extract_audio"],
+        build_dataset: dict[str, Any] = defaults["build_dataset"],
+        train_syncers: dict[str, Any] = defaults["train_syncers"],
+        train_generator: dict[str, Any] = defaults["train_generator"],
+        evaluate: dict[str, Any] = defaults["evaluate"],
+        promote: dict[str, Any] = defaults["promote"],
+    ) -> None:
+        """Talking-head videos to an evaluated landmark generator.
+
+        Args:
+            sources: The list of videos: a path in the workspace, or a URL.
+            workspace: Folder that all steps share.
+            source_base: Folder or URL that relative sources start from; empty: where the list is.
+            apply_promotion: Write a promotion into the model registry.
+            run: Seed, device, threads, workers.
+            paths: MLflow store, experiment, name of the registered model.
+            download_videos: Fetching and cutting.
+            extract_landmarks: Finding the face and following its landmarks.
+            extract_audio: Log mel energies and MFCC.
+            build_dataset: Joining, filtering, normalising, splitting.
+            train_syncers: Guides and evaluators.
+            train_generator: The landmark generator and its critics.
+            evaluate: Scores, plots, gallery.
+            promote: When a challenger replaces the champion.
+        """
+        with dsl.ExitHandler(ready(notify(workspace=workspace), "notify"), name="chain"):
+            cut = ready(
+                shard(
+                    workspace=workspace,
+                    sources=sources,
+                    source_base=source_base,
+                    shards=shards,
+                    run=run,
+                    paths=paths,
+                    download_videos=download_videos,
+                    extract_landmarks=extract_landmarks,
+                    extract_audio=extract_audio,
+                    build_dataset=build_dataset,
+                    train_syncers=train_syncers,
+                    train_generator=train_generator,
+                    evaluate=evaluate,
+                    promote=promote,
+                ),
+                "shard",
+            )
+            extracted = []
+            for index in range(shards):
+                part = str(Shard(index, shards))
+                fetched = ready(
+                    components.download_videos.download_videos(
+                        workspace=workspace,
+                        shard=part,
+                        source_base=cut.outputs["source_base"],
+                        params=download_videos,
+                        run=run,
+                    ),
+                    "download_videos",
+                    f"download-videos {part}",
+                )
+                for name, extract, section in (
+                    (
+                        "extract_landmarks",
+                        components.extract_landmarks.extract_landmarks,
+                        extract_landmarks,
+                    ),
+                    ("extract_audio", components.extract_audio.extract_audio, extract_audio),
+                ):
+                    task = extract(
+                        workspace=workspace,
+                        shard=part,
+                        manifest=fetched.outputs["manifest"],
+                        params=section,
+                        run=run,
+                    )
+                    label = f"{name.replace('_', '-')} {part}"
+                    extracted.append(ready(task, name, label))
+            gathered = ready(
+                gather(
+                    workspace=workspace,
+                    shards=shards,
+                    download_videos=download_videos,
+                    extract_landmarks=extract_landmarks,
+                    extract_audio=extract_audio,
+                ).after(*extracted),
+                "gather",
+            )
+            dataset = ready(
+                components.build_dataset.build_dataset(
+                    workspace=workspace,
+                    manifest=gathered.outputs["manifest"],
+                    landmarks=gathered.outputs["landmarks"],
+                    audio=gathered.outputs["audio"],
+                    params=build_dataset,
+                    run=run,
+                ),
+                "build_dataset",
+            ).outputs["dataset"]
+            syncers = ready(
+                components.train_syncers.train_syncers(
+                    workspace=workspace,
+                    dataset=dataset,
+                    params=train_syncers,
+                    run=run,
+                    paths=paths,
+                    params_hash=cut.outputs["params_hash"],
+                ),
+                "train_syncers",
+            ).outputs["syncers"]
+            generator = ready(
+                components.train_generator.train_generator(
+                    workspace=workspace,
+                    dataset=dataset,
+                    syncers=syncers,
+                    params=train_generator,
+                    run=run,
+                    paths=paths,
+                    params_hash=cut.outputs["params_hash"],
+                ),
+                "train_generator",
+            ).outputs["generator"]
+            scores = ready(
+                components.evaluate.evaluate(
+                    workspace=workspace,
+                    dataset=dataset,
+                    syncers=syncers,
+                    generator=generator,
+                    params=evaluate,
+                    run=run,
+                    paths=paths,
+                ),
+                "evaluate",
+            ).outputs["scores"]
+            ready(
+                components.promote.promote(
+                    workspace=workspace,
+                    scores=scores,
+                    params=promote,
+                    paths=paths,
+                    apply=apply_promotion,
+                ),
+                "promote",
+            )
+
+    pipeline: Callable[..., Any] = mssync
+    return pipeline

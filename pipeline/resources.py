@@ -1,0 +1,84 @@
+"""What every step asks of the cluster: one table, and how it is written onto a task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+from mssync.params import Params
+from mssync.steps import RUN_ID
+
+WORKSPACE = "/workspace"
+CLAIM = "mssync-workspace"
+USER = 10001
+_GPU = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a step asks for.
+
+    Attributes:
+        cpu: Cores, requested; no limit, so that an idle machine is used.
+        memory: Requested and the limit.
+        timeout_s: Longest time of one try.
+        retries: Tries after the first; a step goes on from what it had finished.
+        gpu: Takes a GPU where the parameters say `cuda`.
+        shared_memory: Size of /dev/shm; empty: the machine's default.
+    """
+
+    cpu: str
+    memory: str
+    timeout_s: int
+    retries: int = 2
+    gpu: bool = False
+    shared_memory: str = ""
+
+
+_HOUR_S = 3600
+TABLE: Mapping[str, Resources] = {
+    "shard": Resources("500m", "1Gi", _HOUR_S),
+    "download_videos": Resources("1", "2Gi", 24 * _HOUR_S),
+    "extract_landmarks": Resources("4", "8Gi", 24 * _HOUR_S, gpu=True),
+    "extract_audio": Resources("2", "4Gi", 12 * _HOUR_S),
+    "gather": Resources("1", "4Gi", 2 * _HOUR_S),
+    "build_dataset": Resources("2", "32Gi", 6 * _HOUR_S),
+    "train_syncers": Resources("8", "64Gi", 7 * 24 * _HOUR_S, gpu=True, shared_memory="8Gi"),
+    "train_generator": Resources("8", "64Gi", 7 * 24 * _HOUR_S, gpu=True, shared_memory="8Gi"),
+    "evaluate": Resources("4", "32Gi", 6 * _HOUR_S, gpu=True),
+    "promote": Resources("500m", "2Gi", _HOUR_S),
+    "notify": Resources("100m", "512Mi", _HOUR_S // 2, retries=0),
+}
+
+
+def wants_gpu(name: str, params: Params) -> bool:
+    """Whether a step takes a GPU: those that use torch, where the parameters say `cuda`."""
+    on_torch = name != "extract_landmarks" or params.extract_landmarks.backend == "face-alignment"
+    return TABLE[name].gpu and on_torch and params.run.device == "cuda"
+
+
+def ask(task: PipelineTask, name: str, params: Params) -> None:
+    """Write a step's row of the table, and what all pods share, onto its task."""
+    wanted = TABLE[name]
+    task.set_cpu_request(wanted.cpu)
+    task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
+    if wants_gpu(name, params):
+        task.set_accelerator_type(_GPU).set_accelerator_limit(1)
+    if wanted.retries:
+        task.set_retry(wanted.retries, backoff_duration="30s", backoff_factor=2.0)
+    kubernetes.set_timeout(task, wanted.timeout_s)
+    kubernetes.mount_pvc(task, pvc_name=CLAIM, mount_path=WORKSPACE)
+    # the root file system is read-only
+    kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path="/tmp")
+    if wanted.shared_memory:
+        kubernetes.empty_dir_mount(
+            task,
+            volume_name="shared-memory",
+            mount_path="/dev/shm",
+            medium="Memory",
+            size_limit=wanted.shared_memory,
+        )
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
+    # not a parameter: an id that changes with every run would end all caching
+    kubernetes.use_field_path_as_env(task, RUN_ID, "metadata.labels['pipeline/runid']")

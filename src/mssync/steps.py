@@ -1,0 +1,269 @@
+"""Around a stage that an engine runs: its folder, what it leaves when it fails, references.
+
+    <workspace>/runs/<run id>/<step>[-<i>-of-<n>]/begun           it began
+                                                  done            it ended well
+                                                  failure.json    it failed, and this is why
+
+A step that was killed leaves `begun` alone. The id of the run comes from `$KFP_RUN_ID`.
+"""
+
+import errno
+import json
+import logging
+import os
+import signal
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mssync import log, records
+from mssync.errors import InputError, MsSyncError
+from mssync.tracking import numbers
+
+logger = logging.getLogger(__name__)
+
+RUN_ID = "KFP_RUN_ID"
+FAILURE = "failure.json"
+BEGUN, DONE = "begun", "done"
+KILLED = "killed"
+
+
+class Artifact(Protocol):
+    """What is used of a Kubeflow artifact."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+class Metrics(Artifact, Protocol):
+    """What is used of a Kubeflow metrics artifact."""
+
+    def log_metric(self, metric: str, value: float) -> None:
+        """Record a number."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the list: the `index`-th of `count`, from 0; the whole list is 0 of 1.
+
+    Written `0-of-1`, as in names of folders.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"shard {self.index} of {self.count}: count from 0")
+
+    def __str__(self) -> str:
+        return f"{self.index}-of-{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read `0-of-1`."""
+        index, _, count = text.partition("-of-")
+        return cls(int(index), int(count))
+
+    def folder(self, workspace: Path) -> Path:
+        """The shard's own workspace."""
+        return workspace / "shards" / f"of-{self.count}" / str(self.index)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed.
+
+    Attributes:
+        step: Name of the step.
+        shard: Its shard as `0-of-8`; empty for a step of the whole list.
+        reason: Short code: that of the error (`errors.py`), or `disk_full`, `permission`, `os`,
+            `out_of_memory`, `terminated`, `bug`; `killed` where the step left no report.
+        message: The error in words.
+        log: The last lines of the log, the traceback of a bug among them.
+    """
+
+    step: str
+    shard: str
+    reason: str
+    message: str
+    log: list[str]
+
+    def __str__(self) -> str:
+        shard = f", shard {self.shard}" if self.shard else ""
+        return f"{self.step}{shard}: {self.reason}: {self.message}"
+
+
+@contextmanager
+def step(name: str, workspace: str, *, shard: str = "") -> Iterator[None]:
+    """Run a step: within, the working folder is the workspace, or the shard's part of it.
+
+    An error ends the process with exit code 1, after the report was written.
+
+    Args:
+        name: Name of the step.
+        workspace: Folder that all steps of the pipeline share.
+        shard: As `0-of-8`; empty: the whole list.
+
+    Raises:
+        SystemExit: If the step fails.
+    """
+    report = run_folder(Path(workspace)) / (f"{name}-{shard}" if shard else name)
+    folder = Shard.parse(shard).folder(Path(workspace)) if shard else Path(workspace)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _begin(report, folder)
+        yield
+        records.write_text(report / DONE, "")
+    except (KeyboardInterrupt, Exception) as error:
+        failure = _explain(error, name, shard)
+        logger.error("%s", failure)
+        _leave(failure, report)
+        raise SystemExit(1) from (error if failure.reason == "bug" else None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_folder(workspace: Path) -> Path:
+    """Where the steps of this run leave their reports."""
+    return workspace / "runs" / os.environ.get(RUN_ID, "unnamed")
+
+
+def failures(run: Path) -> list[Failure]:
+    """Steps of a run that began and did not end well, by name.
+
+    Args:
+        run: As `run_folder` gives it.
+    """
+    found = []
+    for folder in sorted(path.parent for path in run.glob(f"*/{BEGUN}")):
+        if (folder / DONE).exists():
+            continue
+        name, _, shard = folder.name.partition("-")
+        try:
+            found.append(Failure(**json.loads((folder / FAILURE).read_text())))
+        except (OSError, ValueError, TypeError):
+            message = "no report: killed (out of memory, evicted, or out of time)"
+            found.append(Failure(name, shard, KILLED, message, []))
+    return found
+
+
+def account(workspace: Path, state: str, message: str = "") -> str:
+    """How a run ended, for people: Markdown, and the same in the log.
+
+    Args:
+        workspace: Folder that all steps share.
+        state: How the engine says that it ended: `SUCCEEDED`, `FAILED`, `CANCELLED`.
+        message: The engine's own words.
+    """
+    run = run_folder(workspace)
+    failed = failures(run)
+    if state != "SUCCEEDED" and not failed:
+        begun = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{BEGUN}")))
+        failed = [
+            Failure(
+                "a step that never began",
+                "",
+                KILLED,
+                "no report: its image could not be pulled, or no machine could take it. Begun: "
+                f"{begun or 'none'}",
+                [],
+            )
+        ]
+    for failure in failed:
+        logger.error("%s", failure)
+    lines = [f"# Run {run.name}: {state}", ""]
+    if message:
+        lines += [f"The engine says: {message}", ""]
+    for failure in failed:
+        lines += [f"- **{failure}**", ""]
+        if failure.log:
+            lines += ["```", *failure.log, "```", ""]
+    if not failed:
+        lines += ["All steps ended well.", ""]
+    return "\n".join(lines)
+
+
+def refer(artifact: Artifact, path: Path, **facts: str | float) -> None:
+    """Make an artifact stand for what is in the workspace: its path, and what is known of it.
+
+    Args:
+        artifact: Output of a step; holds a few lines of JSON, whatever it stands for.
+        path: File or folder, relative to the working folder.
+        facts: Digests and counts.
+    """
+    reference = {"path": str(path.resolve()), **facts}
+    artifact.metadata.update(reference)
+    records.write_text(Path(artifact.path), json.dumps(reference, indent=1) + "\n")
+
+
+def referred(artifact: Artifact) -> Path:
+    """What an artifact stands for.
+
+    Raises:
+        InputError: If it is no reference, or what it refers to is gone.
+    """
+    path = Path(str(artifact.metadata.get("path", "")))
+    if not path.is_absolute() or not path.exists():
+        raise InputError(
+            f"the artifact {artifact.path} refers to {str(path)!r}, which is not in the workspace: "
+            "run the step before this one again, on the same workspace"
+        )
+    return path
+
+
+def log_metrics(metrics: Metrics, values: Mapping[str, Any]) -> None:
+    """Record every finite number of a nested mapping, names joined by dots."""
+    for name, value in numbers(values).items():
+        metrics.log_metric(name, value)
+
+
+def _begin(report: Path, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in (DONE, FAILURE):  # by the try before this one
+            (report / left).unlink(missing_ok=True)
+        records.write_text(report / BEGUN, "")
+    except OSError as error:
+        raise InputError(
+            f"the workspace {folder} cannot be written by user {os.getuid()} ({error.strerror}): "
+            "mount it writable, for this user or its group"
+        ) from error
+    os.chdir(folder)
+
+
+def _leave(failure: Failure, report: Path) -> None:
+    try:
+        records.write_text(report / FAILURE, json.dumps(asdict(failure), indent=1) + "\n")
+    except OSError as error:
+        logger.error("the failure cannot be reported in %s: %s", report, error)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _explain(error: BaseException, name: str, shard: str) -> Failure:
+    reason, message = _reason(error), str(error) or type(error).__name__
+    lines = log.tail()
+    if reason == "bug":
+        lines += traceback.format_exception(error)
+        message = f"{type(error).__name__}: {message}"
+    return Failure(name, shard, reason, message, lines)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MsSyncError):
+        return error.code
+    if isinstance(error, KeyboardInterrupt):
+        return "terminated"
+    # torch's own class of that name is a RuntimeError, and torch is not always loaded
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out_of_memory"
+    if isinstance(error, OSError):
+        known = {errno.ENOSPC: "disk_full", errno.EACCES: "permission", errno.EPERM: "permission"}
+        return known.get(error.errno or 0, "os")
+    return "bug"
