@@ -62,7 +62,6 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
     defaults = params.model_dump(mode="json")
 
     def ready(task: PipelineTask, name: str, label: str = "") -> PipelineTask:
-        task.set_display_name(label or name.replace("_", "-"))
         task.set_container_image(target.image)
         # what a step wrote lies in the workspace, where the engine does not look whether it is
         # still there; the stages themselves do, and skip what is done
@@ -70,6 +69,7 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
         for variable, value in target.environment.items():
             task.set_env_variable(variable, value)
         if target.cluster:
+            task.set_display_name(label or name.replace("_", "-"))
             resources.ask(task, name, params)
         return task
 

@@ -1,28 +1,33 @@
 """The graph on this machine: as subprocesses, or each step in a container of the image."""
 
+import io
 import logging
 import os
+import re
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from kfp import local
+from kfp.components import load_component_from_file
 
 from mssync import steps
 from mssync.errors import InputError, StageFailedError, ToolError
 from mssync.media.fetch import is_url
 from mssync.media.store import default_folder
 from mssync.params import Params
-from pipeline import graph
+from pipeline import compiling, graph
 
 logger = logging.getLogger(__name__)
 
 Runner = Literal["subprocess", "docker"]
 LIST = Path("list/sources.csv")
+LOG, PIPELINE = "log.txt", "pipeline.yaml"
 _PASSED_ON = ("MLFLOW_TRACKING_URI", "MSSYNC_LOG")
 
 
@@ -87,10 +92,11 @@ def run(
     _check_writable(root)
     local.init(runner=runner, pipeline_root=str(root), raise_on_error=True)
     target = graph.Target(where.image, environment, cluster=False)
-    pipeline = graph.build(params, target, shards=shards)
     reports = workspace / "runs" / run_id
+    compiling.write(graph.build(params, target, shards=shards), reports / PIPELINE)
+    pipeline = load_component_from_file(str(reports / PIPELINE))
     try:
-        with _quiet():
+        with _followed(reports / LOG):
             pipeline(
                 sources=str(listed),
                 workspace=str(workspace),
@@ -180,9 +186,32 @@ def _docker(where: Where, workspace: Path, media: str, base: str) -> tuple[str, 
     return str(found[0].id), local.DockerRunner(**strict)
 
 
+class _Console(io.TextIOBase):
+    """Keeps all that the runner prints, and shows what a person follows."""
+
+    _SHOWN = re.compile(r"\s*\d\d:\d\d:\d\d( \w+ +mssync|\.\d+ - \w+ - (Executing|.*finished))")
+    _COLOUR = re.compile(r"\x1b\[\d*m")
+
+    def __init__(self, kept: TextIO, screen: TextIO) -> None:
+        super().__init__()
+        self._kept, self._screen, self._line = kept, screen, ""
+
+    def write(self, text: str) -> int:
+        """Take a piece of the output."""
+        self._kept.write(text)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in filter(self._SHOWN.match, lines):
+            self._screen.write(f"{self._COLOUR.sub('', line).strip()}\n")
+        return len(text)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the local runner says of things that are meant."""
-    with warnings.catch_warnings():
+def _followed(log: Path) -> Iterator[None]:
+    """All output of the runner goes to a file, and what matters of it to the screen."""
+    with (
+        log.open("w") as kept,
+        redirect_stdout(_Console(kept, sys.stderr)),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*")
         yield

@@ -10,13 +10,15 @@ from mssync.cli import app
 from mssync.params import Params, stage_names
 
 
-def test_every_stage_has_a_module_a_command_a_dvc_stage_and_params(root):
+def test_every_stage_has_a_module_a_command_a_component_a_dvc_stage_and_params(root):
     stages = {path.stem for path in (root / "src/mssync/stages").glob("[!_]*.py")}
+    components = {path.stem for path in (root / "components").glob("[!_]*.py")}
     commands = {command.callback.__name__ for command in app.registered_commands}
     dvc = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
 
     assert stages == {name.replace("-", "_") for name in dvc}
     assert stages == set(stage_names())
+    assert stages == components
     assert stages == set(Params.model_fields) - {"run", "paths"}
     assert stages <= commands
 

@@ -65,7 +65,7 @@ def shard(
             "evaluate": evaluate,
             "promote": promote,
         }
-        params_hash = digest(validate(Params, sections, name="the pipeline's parameters"))
+        params_hash = digest(validate(Params, sections, name="the pipeline's input"))
         base = fetch_list(sources, Path("data/sources.csv"), base=source_base)
         cutting.cut(Path("data/sources.csv"), Path(), int(shards), base=base)
     return params_hash, base

@@ -120,9 +120,9 @@ def step(name: str, workspace: str, *, shard: str = "") -> Iterator[None]:
         records.write_text(report / DONE, "")
     except (KeyboardInterrupt, Exception) as error:
         failure = _explain(error, name, shard)
-        logger.error("%s", failure)
+        logger.error("%s", failure, exc_info=failure.reason == "bug")
         _leave(failure, report)
-        raise SystemExit(1) from (error if failure.reason == "bug" else None)
+        raise SystemExit(1) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

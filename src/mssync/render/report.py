@@ -25,7 +25,7 @@ def summary(workspace: Path) -> str:
     syncers = _read(workspace / "models" / "syncers" / "report.json")
     decision = _read(workspace / "promotion" / "decision.json")
     challenger = metrics["challenger"]["metrics"]
-    name = f" NAME={workspace.name}" if workspace.name else ""
+    name = _named(workspace)
     lines = [
         f"Dataset revision {metrics['dataset_revision'][:12]}; scored on {metrics['sequences']} "
         f"sequences of {metrics['frames']} frames, {metrics['speakers']} held-out speakers",
@@ -48,6 +48,14 @@ def summary(workspace: Path) -> str:
         f"make funnel{name})",
     ]
     return "\n".join(lines)
+
+
+def _named(workspace: Path) -> str:
+    """How make's targets are told of a workspace."""
+    if workspace.resolve() == Path.cwd():
+        return ""
+    in_runs = workspace.resolve().parent == Path("runs").resolve()
+    return f" NAME={workspace.name}" if in_runs else f" WORKSPACE={workspace}"
 
 
 def _accuracy_lines(report: Mapping[str, float]) -> list[str]:

@@ -1,0 +1,219 @@
+"""The compiled graph: what a cluster is handed."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from mssync.errors import InputError
+from mssync.params import load, stage_names
+from pipeline import compiling, graph, resources
+
+DIGEST = "sha256:" + "0" * 64
+SHARED = {"run", "paths"}
+ENGINE_ONLY = {"shard", "gather", "notify"}
+
+
+def compiled(root, folder, *, shards, params="params.yaml", changes=None):
+    """Both documents of a compiled graph, and their size in bytes."""
+    loaded = load(root / params)
+    if changes:
+        loaded = loaded.model_copy(update={"run": loaded.run.model_copy(update=changes)})
+    target = graph.Target(f"registry.example/mssync@{DIGEST}", {"MSSYNC_IMAGE_DIGEST": DIGEST})
+    file = folder / "pipeline.yaml"
+    compiling.write(graph.build(loaded, target, shards=shards), file)
+    spec, platform = yaml.safe_load_all(file.read_text())
+    return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"], file
+
+
+@pytest.fixture(scope="module")
+def small(root, tmp_path_factory):
+    return compiled(root, tmp_path_factory.mktemp("graph"), shards=3)
+
+
+def chain_of(spec):
+    """Tasks within the exit handler."""
+    return spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+
+
+def executor_of(spec, task):
+    component = spec["components"][task["componentRef"]["name"]]
+    return spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+
+
+def test_sixty_four_shards_fit_the_engine(root, tmp_path):
+    spec, _, file = compiled(root, tmp_path, shards=64)
+    assert file.stat().st_size < 400_000
+    assert len(chain_of(spec)) == 3 * 64 + 7
+
+
+@pytest.mark.parametrize("shards", [0, 65])
+def test_too_few_and_too_many_shards_are_refused(root, shards):
+    with pytest.raises(InputError, match=f"1 to 64 shards, found {shards}"):
+        graph.build(load(root / "params.yaml"), graph.Target("x"), shards=shards)
+
+
+def test_the_file_is_what_kubeflow_reads(small):
+    spec, _, _ = small
+    read = json_format.ParseDict(spec, PipelineSpec())
+    assert json_format.MessageToDict(read) == spec
+
+
+def test_the_same_graph_gives_the_same_file_in_every_process(root, tmp_path):
+    files = []
+    for seed in ("1", "2"):
+        file = tmp_path / f"{seed}.yaml"
+        command = [sys.executable, "-m", "pipeline", "compile", "--shards", "2"]
+        subprocess.run(
+            [*command, "--output", str(file), "--params", "params.yaml"],
+            cwd=root,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
+        files.append(file.read_bytes())
+    assert files[0] == files[1]
+
+
+def test_every_component_is_written_once_and_every_task_finds_its_own(small):
+    spec, pods, _ = small
+    executors = spec["deploymentSpec"]["executors"]
+    assert set(executors) == set(pods)
+    assert len(executors) == len(stage_names()) + len(ENGINE_ONLY)
+    for name, task in [*chain_of(spec).items(), ("notify", spec["root"]["dag"]["tasks"]["notify"])]:
+        source = executor_of(spec, task)["command"][-1]
+        step = re.sub(r"-\d+$", "", name).replace("-", "_")
+        assert f"\ndef {step}(" in source
+
+
+def test_every_step_is_within_the_exit_handler(small):
+    spec, _, _ = small
+    assert set(spec["root"]["dag"]["tasks"]) == {"exit-handler-1", "notify"}
+    notify = spec["root"]["dag"]["tasks"]["notify"]
+    assert notify["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    names = {re.sub(r"-\d+$", "", name).replace("-", "_") for name in chain_of(spec)}
+    assert names == set(stage_names()) | ENGINE_ONLY - {"notify"}
+
+
+def test_a_steps_parameters_come_from_its_own_section_and_the_shared_ones(small):
+    spec, _, _ = small
+    for name, task in chain_of(spec).items():
+        stage = re.sub(r"-\d+$", "", name).replace("-", "_")
+        given = {
+            key: value["componentInputParameter"].removeprefix("pipelinechannel--")
+            for key, value in task["inputs"]["parameters"].items()
+            if "componentInputParameter" in value
+        }
+        sections = {value for value in given.values() if value in {*stage_names(), *SHARED}}
+        if stage in ENGINE_ONLY:
+            assert all(given[key] == key for key in given)
+        else:
+            assert given["params"] == stage
+            assert sections <= {stage, *SHARED}
+            assert all(given[shared] == shared for shared in SHARED & set(given))
+
+
+def test_the_inputs_defaults_are_the_parameter_file(small, root):
+    spec, _, _ = small
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    params = load(root / "params.yaml")
+    for name, section in params:
+        assert type(section).model_validate(inputs[name]["defaultValue"]) == section
+
+
+def test_descriptions_reach_the_file(small):
+    spec, _, _ = small
+    assert spec["pipelineInfo"]["description"]
+    for component in [spec["root"], *spec["components"].values()]:
+        if "executorLabel" in component or component is spec["root"]:
+            inputs = component["inputDefinitions"]
+            for definition in [
+                *inputs.get("parameters", {}).values(),
+                *inputs.get("artifacts", {}).values(),
+            ]:
+                final_status = definition.get("parameterType") == "TASK_FINAL_STATUS"
+                assert definition.get("description") or final_status
+
+
+def test_nothing_is_installed_when_a_step_starts(small):
+    _, _, file = small
+    assert "pip install" not in file.read_text()
+    assert "ensurepip" not in file.read_text()
+
+
+def test_a_step_sets_its_logging_up_before_anything_else(root):
+    files = [*(root / "components").glob("[!_]*.py"), *(root / "pipeline/steps").glob("[!_]*.py")]
+    assert len(files) == len(stage_names()) + len(ENGINE_ONLY)
+    for file in files:
+        (function,) = [
+            node for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)
+        ]
+        _, imported, first, *_ = function.body
+        assert isinstance(imported, ast.ImportFrom)
+        assert ast.unparse(first) == "log.set_up()"
+
+
+def test_every_pod_runs_the_pinned_image_on_the_shared_workspace_as_nobody_special(small):
+    spec, pods, _ = small
+    for label, executor in spec["deploymentSpec"]["executors"].items():
+        container, pod = executor["container"], pods[label]
+        assert container["image"] == f"registry.example/mssync@{DIGEST}"
+        assert container["env"] == [{"name": "MSSYNC_IMAGE_DIGEST", "value": DIGEST}]
+        assert container["resources"]["memoryLimit"] == container["resources"]["memoryRequest"]
+        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "10001"}
+        assert [(m["mountPath"], m["constant"]) for m in pod["pvcMount"]] == [
+            (resources.WORKSPACE, resources.CLAIM)
+        ]
+        assert {"mountPath": "/tmp", "volumeName": "tmp"} in pod["emptyDirMounts"]
+        assert int(pod["activeDeadlineSeconds"]) > 0
+        assert pod["fieldPathAsEnv"][0]["name"] == "KFP_RUN_ID"
+
+
+def test_every_step_but_the_last_is_tried_again(small):
+    spec, _, _ = small
+    assert all(task["retryPolicy"]["maxRetryCount"] == 2 for task in chain_of(spec).values())
+    assert "retryPolicy" not in spec["root"]["dag"]["tasks"]["notify"]
+
+
+def test_no_step_is_taken_from_the_engines_cache(small):
+    spec, _, _ = small
+    tasks = [*chain_of(spec).values(), spec["root"]["dag"]["tasks"]["notify"]]
+    assert not any(task["cachingOptions"].get("enableCache") for task in tasks)
+
+
+def steps_with_gpu(spec):
+    return {
+        name.removeprefix("exec-").replace("-", "_")
+        for name, executor in spec["deploymentSpec"]["executors"].items()
+        if "accelerator" in executor["container"]["resources"]
+    }
+
+
+def test_gpus_go_to_the_steps_that_use_torch_and_only_where_cuda_is_asked_for(root, tmp_path):
+    on_cpu, _, _ = compiled(root, tmp_path, shards=2)
+    assert steps_with_gpu(on_cpu) == set()
+    on_gpu, _, _ = compiled(root, tmp_path, shards=2, changes={"device": "cuda"})
+    assert steps_with_gpu(on_gpu) == {"train_syncers", "train_generator", "evaluate"}
+    paper, _, _ = compiled(root, tmp_path, shards=2, params="params.cluster.yaml")
+    assert steps_with_gpu(paper) == {
+        "extract_landmarks",
+        "train_syncers",
+        "train_generator",
+        "evaluate",
+    }
+    (container,) = [
+        executor["container"]
+        for name, executor in paper["deploymentSpec"]["executors"].items()
+        if name == "exec-train-generator"
+    ]
+    assert container["resources"]["accelerator"]["count"] == "1"
+
+
+def test_the_table_of_resources_has_a_row_for_every_step():
+    assert set(resources.TABLE) == set(stage_names()) | ENGINE_ONLY

@@ -1,0 +1,215 @@
+"""The graph on Kubeflow's subprocess runner: real steps, real files."""
+
+import json
+import subprocess
+import sys
+
+import mlflow
+import pytest
+import yaml
+
+from mssync import records
+from mssync.data import dataset
+from mssync.errors import InputError, StageFailedError
+from mssync.ledger import ATTEMPTS, read_attempts
+from pipeline import local
+
+SHARDS = 2
+
+
+def command(root, *arguments):
+    """`python -m pipeline`: exit code and all that it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", *map(str, arguments)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def own_stores(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSSYNC_MEDIA", str(tmp_path_factory.mktemp("media")))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
+def run(workspace, small_corpus, params, **changes):
+    return local.run(
+        params,
+        small_corpus / "sources.csv",
+        local.Where(workspace, "subprocess", "mssync:dev"),
+        source_base=str(small_corpus / "media"),
+        shards=SHARDS,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_corpus, tiny, own_stores):
+    """A workspace in which the graph has run, and the reports of its steps."""
+    workspace = tmp_path_factory.mktemp("graph") / "workspace"
+    return workspace, run(workspace, small_corpus, tiny, apply_promotion=True)
+
+
+def artifacts(workspace, task):
+    """Outputs of a task: name -> path and metadata."""
+    (out,) = (workspace / "kfp").glob(f"*/{task}/executor_output.json")
+    found = json.loads(out.read_text()).get("artifacts", {})
+    return {name: value["artifacts"][0] for name, value in found.items()}
+
+
+def test_the_graph_leaves_what_the_chain_leaves(finished):
+    workspace, _ = finished
+    clips = dataset.load_clips(workspace / "data" / "dataset")
+    assert {split: len(found) for split, found in clips.items()} == {
+        "train": 5,
+        "val": 1,
+        "test": 2,
+    }
+    assert json.loads((workspace / "evaluation" / "metrics.json").read_text())["sequences"] == 3
+    assert (workspace / "promotion" / "decision.json").exists()
+
+
+def test_artifacts_refer_to_the_workspace_and_carry_digests(finished):
+    workspace, _ = finished
+    revision = dataset.load_metadata(workspace / "data" / "dataset")["revision"]
+    built = artifacts(workspace, "build-dataset")
+    assert built["dataset"]["metadata"] == {
+        "path": str(workspace / "data" / "dataset"),
+        "revision": revision,
+    }
+    trained = artifacts(workspace, "train-generator")["generator"]["metadata"]
+    scored = json.loads((workspace / "evaluation" / "metrics.json").read_text())
+    assert trained["sha256"] == scored["challenger"]["sha256"]
+
+
+def test_what_people_look_at_is_an_artifact_itself(finished):
+    workspace, _ = finished
+    evaluated = artifacts(workspace, "evaluate")
+    page = (workspace / "evaluation" / "gallery" / "index.html").read_bytes()
+    (gallery,) = (workspace / "kfp").glob("*/evaluate/gallery")
+    assert gallery.read_bytes() == page
+    (card,) = (workspace / "kfp").glob("*/build-dataset/card")
+    assert card.read_text() == (workspace / "data" / "dataset" / "card.md").read_text()
+    assert evaluated["metrics"]["metadata"]["lse_d.all.level0.value"] > 0
+
+
+def test_every_step_logs_numbers(finished):
+    workspace, _ = finished
+    for task in ("download-videos", "gather", "build-dataset", "train-syncers", "promote"):
+        assert artifacts(workspace, task)["metrics"]["metadata"]
+
+
+def test_runs_say_where_they_come_from(finished, tiny):
+    workspace, reports = finished
+    mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow.db'}")
+    runs = mlflow.search_runs(experiment_names=[tiny.paths.experiment])
+    assert set(runs["tags.kfp_run_id"]) == {reports.name}
+    assert sorted(runs["tags.mlflow.runName"]) == ["train-generator", "train-syncers"]
+    version = mlflow.MlflowClient().get_model_version_by_alias(tiny.paths.model_name, "champion")
+    assert str(version.version) == "1"
+
+
+def test_everything_the_runner_said_is_kept(finished):
+    _, reports = finished
+    assert "Executing task" in (reports / local.LOG).read_text()
+    spec, *_ = yaml.safe_load_all((reports / local.PIPELINE).read_text())
+    assert spec["pipelineInfo"]["name"] == "mssync"
+
+
+def test_a_second_run_extracts_and_trains_nothing_again(finished, small_corpus, tiny):
+    workspace, _ = finished
+    weights = workspace / "models" / "generator" / "generator" / "weights.safetensors"
+    ledger = workspace / "ledger" / "extract_landmarks" / ATTEMPTS
+    before = weights.stat().st_mtime_ns, len(read_attempts(ledger))
+    run(workspace, small_corpus, tiny)
+    assert (weights.stat().st_mtime_ns, len(read_attempts(ledger))) == before
+
+
+def test_a_step_that_fails_is_named_with_its_reason(tmp_path, small_corpus, tiny, own_stores):
+    (tmp_path / "list.csv").write_text("source\nnone.mp4\n")
+    with pytest.raises(StageFailedError) as error:
+        local.run(
+            tiny,
+            tmp_path / "list.csv",
+            local.Where(tmp_path / "workspace", "subprocess", "mssync:dev"),
+        )
+    assert "gather: stage_failed: 0 of 1 clips survive" in str(error.value)
+    assert "none.mp4: not_found" in str(error.value)
+    assert "the same command goes on from here" in str(error.value)
+    (report,) = (tmp_path / "workspace" / "kfp").glob("*/notify/report")
+    assert "**gather: stage_failed: 0 of 1 clips survive" in report.read_text()
+
+
+def test_a_list_that_does_not_exist_is_told_before_anything_runs(tmp_path, tiny):
+    with pytest.raises(InputError, match=r"none\.csv cannot be read"):
+        local.run(
+            tiny, tmp_path / "none.csv", local.Where(tmp_path / "w", "subprocess", "mssync:dev")
+        )
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_pipeline_root_that_cannot_be_written_is_told(root, tmp_path, small_corpus):
+    (tmp_path / "file").write_text("")
+    code, said = command(
+        root,
+        *("run-local", "--sources", small_corpus / "sources.csv"),
+        *("--workspace", tmp_path / "file"),
+    )
+    assert code == 1
+    assert "cannot be written" in said
+    assert "Traceback" not in said
+
+
+def test_a_wrong_parameter_is_told_with_its_field(root, tmp_path, small_corpus):
+    wrong = tmp_path / "params.yaml"
+    wrong.write_text((root / "params.test.yaml").read_text().replace("seed: 0", "seed: soon"))
+    for arguments in (
+        ("compile", "--output", tmp_path / "pipeline.yaml"),
+        ("run-local", "--sources", small_corpus / "sources.csv", "--workspace", tmp_path / "w"),
+    ):
+        code, said = command(root, *arguments, "--params", wrong)
+        assert code == 1
+        assert "run.seed" in said
+        assert "'soon'" in said
+        assert "Traceback" not in said
+
+
+def test_without_a_docker_engine_the_way_out_is_told(root, tmp_path, small_corpus, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    code, said = command(
+        root,
+        *("run-local", "--runner", "docker", "--sources", small_corpus / "sources.csv"),
+        *("--workspace", tmp_path / "w"),
+    )
+    assert code == 1
+    assert "no Docker engine answers" in said
+    assert "--runner subprocess" in said
+    assert "Traceback" not in said
+
+
+def test_the_parameters_that_a_run_is_given_are_checked_by_its_first_step(tmp_path, root, tiny):
+    """Kubeflow takes any dictionary: a number too many, a word for a number."""
+    from pipeline.steps.shard import shard
+
+    sections = tiny.model_dump(mode="json")
+    sections["evaluate"]["frames"] = "many"
+    (tmp_path / "list.csv").write_text("source\na.mp4\n")
+    with pytest.raises(SystemExit):
+        shard.python_func(
+            workspace=str(tmp_path / "w"),
+            sources=str(tmp_path / "list.csv"),
+            source_base="",
+            shards=2.0,
+            **sections,
+        )
+    (failure,) = (tmp_path / "w" / "runs").glob("*/shard/failure.json")
+    told = json.loads(failure.read_text())
+    assert told["reason"] == "params"
+    assert "evaluate.frames" in told["message"]
+    assert "'many'" in told["message"]
+    assert records.read_csv(tmp_path / "list.csv")
