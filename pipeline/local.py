@@ -85,7 +85,7 @@ def run(
     environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     root = workspace / "kfp"
     if where.runner == "docker":
-        digest, runner = _docker(where, workspace, environment["MSSYNC_MEDIA"], base)
+        digest, runner = docker_runner(where, workspace, environment["MSSYNC_MEDIA"], base)
         environment["MSSYNC_IMAGE_DIGEST"] = digest
     else:
         runner = local.SubprocessRunner(use_venv=False)
@@ -141,7 +141,9 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _docker(where: Where, workspace: Path, media: str, base: str) -> tuple[str, local.DockerRunner]:
+def docker_runner(
+    where: Where, workspace: Path, media: str, base: str
+) -> tuple[str, local.DockerRunner]:
     """The image's digest, and a runner as strict as the cluster's pods."""
     import docker
     from docker.types import Mount

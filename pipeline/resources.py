@@ -69,7 +69,7 @@ def ask(task: PipelineTask, name: str, params: Params) -> None:
         task.set_retry(wanted.retries, backoff_duration="30s", backoff_factor=2.0)
     kubernetes.set_timeout(task, wanted.timeout_s)
     kubernetes.mount_pvc(task, pvc_name=CLAIM, mount_path=WORKSPACE)
-    # the root file system is read-only
+    # all that is written outside the workspace
     kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path="/tmp")
     if wanted.shared_memory:
         kubernetes.empty_dir_mount(

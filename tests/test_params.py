@@ -1,12 +1,14 @@
+import json
+
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from mssync.errors import ParamsError
 from mssync.models.critics import window_starts
-from mssync.params import TrainGenerator, digest, load
+from mssync.params import Params, TrainGenerator, digest, load, validate
 
-SHIPPED = ["params.yaml", "params.test.yaml"]
+SHIPPED = ["params.yaml", "params.test.yaml", "params.cluster.yaml"]
 
 
 @pytest.fixture
@@ -44,9 +46,30 @@ def test_an_unknown_field_is_refused(edited):
 def test_a_number_that_yaml_reads_as_text_is_refused(root, tmp_path):
     text = (root / "params.yaml").read_text()
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace("learning_rate: 0.001", "learning_rate: 3e-x"))
-    with pytest.raises(ParamsError, match=r"train_syncers\.learning_rate.*'3e-x'"):
+    path.write_text(text.replace("learning_rate: 0.001", "learning_rate: 3e-4"))
+    with pytest.raises(ParamsError, match=r"train_syncers\.learning_rate.*'3e-4'"):
         load(path)
+
+
+def test_a_word_is_no_truth_value(edited):
+    with pytest.raises(ParamsError, match=r"train_syncers\.augment.*'no'"):
+        load(edited("train_syncers", "augment", "no"))
+
+
+def test_numbers_of_either_kind_are_taken_as_kubeflow_hands_them_on(root):
+    """Kubeflow turns every number into a float."""
+    loaded = load(root / "params.yaml")
+    as_floats = json.loads(loaded.model_dump_json(), parse_int=float)
+    assert as_floats["run"]["seed"] == 0.0
+    received = validate(Params, as_floats, name="input")
+    assert received == loaded
+    assert isinstance(received.run.threads, int)
+    assert digest(received) == digest(loaded)
+
+
+def test_half_a_thread_is_refused(edited):
+    with pytest.raises(ParamsError, match=r"run\.threads: .*found 1\.5"):
+        load(edited("run", "threads", 1.5))
 
 
 def test_an_even_kernel_is_refused(edited):

@@ -23,7 +23,7 @@ Count = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """Frozen, unknown keys refused, numbers never read from strings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Run(Section):
@@ -334,9 +334,18 @@ def validate(section: type[S], content: Mapping[str, Any], *, name: str) -> S:
         ParamsError: Naming every wrong field, the value found and the bound.
     """
     try:
-        return section.model_validate(content)
+        return section.model_validate(_with_whole_numbers(content))
     except ValidationError as error:
         raise ParamsError(f"{name} does not fit the schema:\n{_explain(error)}") from error
+
+
+def _with_whole_numbers(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """The same with 3 for 3.0, which a field of either type takes."""
+    if isinstance(value, Mapping):
+        return {name: _with_whole_numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _explain(error: ValidationError) -> str:
