@@ -74,8 +74,9 @@ def measure_steps(folder: Path, image: str) -> dict[str, float]:
     figures = {"plain_step_s": _best(lambda: subprocess.run(plain, check=True))}
     runners = {"subprocess": local.SubprocessRunner(use_venv=False)}
     try:
-        where = Where(folder, "docker", image)
-        runners["docker"] = docker_runner(where, folder, str(folder / "media"), str(folder))[1]
+        runners["docker"], _ = docker_runner(
+            Where(folder, "docker", image), writable=[folder], base=str(folder)
+        )
     except ToolError as error:
         typer.echo(f"docker: not measured: {error}", err=True)
     for name, runner in runners.items():

@@ -1,7 +1,6 @@
 """The command line of the pipeline: `python -m pipeline`."""
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -107,7 +106,7 @@ def run_local(
         apply_promotion=apply_promotion,
     )
     typer.echo(report.summary(workspace))
-    typer.echo(f"\nReports of the steps: {os.path.relpath(reports)}")
+    typer.echo(f"Reports:  {reports}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,22 +77,26 @@ def run(
         ToolError: If there is no Docker engine, or no such image.
         StageFailedError: If a step failed; its report stands in the message.
     """
-    workspace = where.workspace.resolve()
+    workspace, media = where.workspace.resolve(), default_folder().resolve()
+    run_id = f"local-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    root, reports = workspace / "kfp", workspace / "runs" / run_id
     base = source_base or str(sources.resolve().parent)
     listed = _place(sources, workspace / LIST)
-    run_id = f"local-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    environment = {steps.RUN_ID: run_id, "MSSYNC_MEDIA": str(default_folder().resolve())}
+    for folder in (root, reports, media):
+        _make_writable(folder)
+    environment = {steps.RUN_ID: run_id, "MSSYNC_MEDIA": str(media)}
     environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    root = workspace / "kfp"
     if where.runner == "docker":
-        digest, runner = docker_runner(where, workspace, environment["MSSYNC_MEDIA"], base)
-        environment["MSSYNC_IMAGE_DIGEST"] = digest
+        if where.user:
+            for folder in (root, reports):
+                folder.chmod(0o777)
+        runner, environment["MSSYNC_IMAGE_DIGEST"] = docker_runner(
+            where, writable=[workspace, root, reports, media], base=base
+        )
     else:
         runner = local.SubprocessRunner(use_venv=False)
-    _check_writable(root)
     local.init(runner=runner, pipeline_root=str(root), raise_on_error=True)
     target = graph.Target(where.image, environment, cluster=False)
-    reports = workspace / "runs" / run_id
     compiling.write(graph.build(params, target, shards=shards), reports / PIPELINE)
     pipeline = load_component_from_file(str(reports / PIPELINE))
     try:
@@ -123,12 +127,12 @@ def _place(sources: Path, target: Path) -> Path:
             f"the list {sources} cannot be read ({error.strerror}): name a list of sources "
             "(docs/sources.md)"
         ) from error
-    _check_writable(target.parent)
+    _make_writable(target.parent)
     target.write_bytes(content)
     return target
 
 
-def _check_writable(folder: Path) -> None:
+def _make_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -142,16 +146,26 @@ def _check_writable(folder: Path) -> None:
 
 
 def docker_runner(
-    where: Where, workspace: Path, media: str, base: str
-) -> tuple[str, local.DockerRunner]:
-    """The image's digest, and a runner as strict as the cluster's pods."""
+    where: Where, *, writable: Sequence[Path], base: str
+) -> tuple[local.DockerRunner, str]:
+    """A runner as strict as the cluster's pods, and the image's digest.
+
+    Args:
+        where: Image, network and user.
+        writable: Folders that the steps write, seen under their own paths.
+        base: Folder of the sources, mounted for reading; or a URL.
+
+    Raises:
+        ToolError: If there is no Docker engine, or no such image.
+        InputError: If the user of the containers cannot write a folder.
+    """
     import docker
     from docker.types import Mount
 
     user = where.user or f"{os.getuid()}:{os.getgid()}"
-    written = [str(workspace), media]
-    Path(media).mkdir(parents=True, exist_ok=True)
-    mounts = [Mount(folder, folder, type="bind") for folder in written]
+    folders = [str(folder) for folder in writable]
+    outermost = [str(one) for one in writable if not set(one.parents) & set(writable)]
+    mounts = [Mount(folder, folder, type="bind") for folder in outermost]
     if not is_url(base):
         mounts.append(Mount(base, base, type="bind", read_only=True))
     strict: Mapping[str, Any] = {
@@ -175,9 +189,9 @@ def docker_runner(
         raise ToolError(
             f"the engine has no image {where.image}: build it (make image), or name one (--image)"
         )
-    check = "import os, sys; sys.exit(' '.join(f for f in sys.argv[1:] if not os.access(f, 2)))"
+    check = "import os, sys; sys.exit(next((f for f in sys.argv[1:] if not os.access(f, 2)), 0))"
     try:
-        client.containers.run(where.image, ["python", "-c", check, *written], remove=True, **strict)
+        client.containers.run(where.image, ["python", "-c", check, *folders], remove=True, **strict)
     except docker.errors.ContainerError as error:
         raise InputError(
             f"user {user} cannot write {error.stderr.decode().strip()} from within a container: "
@@ -185,7 +199,7 @@ def docker_runner(
         ) from error
     except docker.errors.DockerException as error:
         raise ToolError(f"{where.image} does not start: {error}") from error
-    return str(found[0].id), local.DockerRunner(**strict)
+    return local.DockerRunner(**strict), str(found[0].id)
 
 
 class _Console(io.TextIOBase):

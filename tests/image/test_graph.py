@@ -1,0 +1,98 @@
+"""The graph on Kubeflow's Docker runner: every step in the image, as strict as a cluster's pod."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+
+import mlflow
+import pytest
+
+from mssync import steps
+from mssync.errors import InputError, StageFailedError, ToolError
+from pipeline import local
+
+pytestmark = pytest.mark.docker
+
+IMAGE = os.environ.get("MSSYNC_IMAGE", "mssync:dev")
+DOCKER = os.environ.get("DOCKER", "docker")
+NOBODY = "54321:0"
+
+
+@pytest.fixture
+def open_folder(tmp_path, monkeypatch):
+    """A folder that any user can write, and a media store in it."""
+    monkeypatch.setenv("MSSYNC_MEDIA", str(tmp_path / "media"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)  # pytest's own are for their owner alone
+    for name in ("media", "workspace"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o777)
+    return tmp_path
+
+
+def run(folder, small_corpus, params, **where):
+    return local.run(
+        params,
+        small_corpus / "sources.csv",
+        local.Where(folder / "workspace", "docker", where.pop("image", IMAGE), **where),
+        source_base=str(small_corpus / "media"),
+        shards=2,
+    )
+
+
+def test_the_graph_runs_as_any_user_without_network_and_capabilities(
+    open_folder, small_corpus, tiny
+):
+    reports = run(open_folder, small_corpus, tiny, user=NOBODY)
+    workspace = open_folder / "workspace"
+    decision = json.loads((workspace / "promotion" / "decision.json").read_text())
+    assert decision["decision"] in ("promote", "refuse")
+    written = workspace / "data" / "dataset" / "card.md"
+    assert written.stat().st_uid == int(NOBODY.split(":")[0])
+    mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow.db'}")
+    runs = mlflow.search_runs(experiment_names=[tiny.paths.experiment])
+    assert set(runs["tags.kfp_run_id"]) == {reports.name}
+    assert all(digest.startswith("sha256:") for digest in runs["tags.image_digest"])
+    assert all(len(sha) == 40 for sha in runs["tags.git_sha"])
+
+
+def kill_when_begun(folder, step):
+    """Kill the container of a step, as the kernel does when memory runs out."""
+    deadline = time.monotonic() + 120
+    while not list((folder / "workspace" / "runs").glob(f"*/{step}/{steps.BEGUN}")):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+    running = subprocess.run(
+        [DOCKER, "ps", "--quiet", "--filter", f"ancestor={IMAGE}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    subprocess.run([DOCKER, "kill", *running], check=True, capture_output=True)
+
+
+def test_a_step_that_is_killed_fails_the_run_and_is_named(open_folder, small_corpus, tiny):
+    killer = threading.Thread(
+        target=kill_when_begun, args=(open_folder, "extract_landmarks-0-of-2")
+    )
+    killer.start()
+    with pytest.raises(StageFailedError, match="extract_landmarks, shard 0-of-2: killed: no rep"):
+        run(open_folder, small_corpus, tiny)
+    killer.join()
+
+
+def test_an_image_that_is_not_there_is_named_with_what_to_do(open_folder, small_corpus, tiny):
+    with pytest.raises(ToolError, match=r"no image none:1: build it \(make image\), or name one"):
+        run(open_folder, small_corpus, tiny, image="none:1")
+
+
+def test_a_workspace_that_the_containers_user_cannot_write_is_named(
+    open_folder, small_corpus, tiny
+):
+    (open_folder / "workspace").chmod(0o755)
+    with pytest.raises(InputError, match=f"user 54321:54321 cannot write {open_folder}/workspace"):
+        run(open_folder, small_corpus, tiny, user="54321:54321")
