@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
-# Make requirements.lock anew: newest versions that fit requirements.in, with hashes, without torch.
+# Make both locks, with hashes and without torch. What is pinned stays pinned where it still fits:
+# `requirements/lock.sh --upgrade` takes the newest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-.venv/bin/uv pip compile --quiet --upgrade --no-config --python-version 3.11 \
-  requirements/requirements.in --override requirements/overrides.txt --excludes requirements/excludes.txt \
-  --generate-hashes --no-header --output-file requirements.lock
+
+lock() {
+  .venv/bin/uv pip compile --quiet --no-config --python-version 3.11 \
+    --override requirements/overrides.txt --excludes requirements/excludes.txt \
+    --generate-hashes --no-header "$@"
+}
+lock "$@" requirements/requirements.in --output-file requirements.lock
+lock "$@" requirements/dev.in --constraint requirements.lock --output-file requirements-dev.lock

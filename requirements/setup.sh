@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv from requirements.lock.
+# Make .venv from both locks.
 #   PYTHON         interpreter, 3.11 (default: python3.11, else python3)
 #   TORCH_BACKEND  cpu (default), cu130, ...: which build of torch
 #   PIP_FIND_LINKS a folder that holds a torch wheel wins over the index of the backend
@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 UV_VERSION=0.13.9
-TORCH_VERSION=2.13.0
+torch=$(<requirements/torch.txt)
 python=${PYTHON:-python3.11}
 command -v "$python" >/dev/null || python=python3
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo "no $python")
@@ -22,13 +22,17 @@ fi
 }
 .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
 
-install() { VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet --no-config --no-deps "$@"; }
-if ! .venv/bin/python -c "import importlib.metadata as m; assert m.version('torch').split('+')[0] == '$TORCH_VERSION'" 2>/dev/null; then
-  if [ -n "${PIP_FIND_LINKS:-}" ] && compgen -G "$PIP_FIND_LINKS/torch-$TORCH_VERSION*-cp311-*" >/dev/null; then
-    install --find-links "$PIP_FIND_LINKS" "torch==$TORCH_VERSION"
-  else
-    install --torch-backend="${TORCH_BACKEND:-cpu}" "torch==$TORCH_VERSION"
-  fi
+uv_install() { VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet --no-config "$@"; }
+if [ -n "${PIP_FIND_LINKS:-}" ] && compgen -G "$PIP_FIND_LINKS/torch-${torch#torch==}*-cp311-*" >/dev/null; then
+  torch_from=(--find-links "$PIP_FIND_LINKS")
+else
+  torch_from=(--torch-backend="${TORCH_BACKEND:-cpu}")
 fi
-install --require-hashes -r requirements.lock
-install --editable .
+if ! .venv/bin/python -c "import importlib.metadata as m; assert m.version('torch').split('+')[0] == '${torch#torch==}'" 2>/dev/null; then
+  uv_install --no-deps "${torch_from[@]}" "$torch"
+fi
+uv_install --no-deps --require-hashes -r requirements.lock
+uv_install --no-deps --require-hashes -r requirements-dev.lock
+# The CUDA builds need libraries that no lock names; the CPU build has all it needs by now.
+uv_install "${torch_from[@]}" "$torch"
+uv_install --no-deps --no-build-isolation --editable .
