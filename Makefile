@@ -9,17 +9,27 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 OF = $(if $(SOURCES),--sources "$(SOURCES)") $(if $(NAME),--name "$(NAME)")
 WORKSPACE = $(if $(NAME),runs/$(NAME),.)
 
-.PHONY: help setup demo test check format repro retry funnel dag mlflow lock clean
+# The image, and what it is built from. `.ci/docker-engine env` prints some of these.
+DOCKER ?= docker
+IMAGE ?= mssync:dev
+IN_IMAGE := Dockerfile pyproject.toml requirements.lock requirements/torch.txt src
+GIT_SHA = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
+GIT_DIRTY = $(if $(filter unknown,$(GIT_SHA)),unknown,$(if $(shell git status --porcelain -- $(IN_IMAGE)),true,false))
+BUILD_ARGS = GIT_SHA GIT_DIRTY $(foreach name,BASE_IMAGE TORCH_BACKEND TORCH_INDEX,$(if $($(name)),$(name)))
+NEEDS_DOCKER = $(DOCKER) info >/dev/null 2>&1 || { echo "an image needs a Docker engine, and none answers '$(DOCKER) info': start or install Docker; on a CI machine without it: eval \"\$$(.ci/docker-engine start)\"" >&2; exit 1; }
+
+.PHONY: help setup demo test check format repro retry funnel dag mlflow lock image test-image \
+  compile run-local parity clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 # Set-up runs again only when what it installs has changed.
-.venv/.done: requirements.lock requirements/setup.sh pyproject.toml
+.venv/.done: requirements.lock requirements-dev.lock requirements/torch.txt requirements/setup.sh pyproject.toml
 	@requirements/setup.sh
 	@touch $@
 
-setup: .venv/.done ## Make .venv from the lock (PYTHON=..., TORCH_BACKEND=cpu)
+setup: .venv/.done ## Make .venv from the locks (PYTHON=..., TORCH_BACKEND=cpu)
 
 demo: setup ## Run the whole chain on a synthetic corpus, or SOURCES=list.csv [NAME=...] on your own
 	@mssync demo $(OF)
@@ -32,7 +42,8 @@ check: setup ## Formatting, lint, types, import arrows, spelling: what CI runs
 	@ruff check .
 	@mypy
 	@lint-imports
-	@codespell src tests docs *.md *.yaml
+	@hadolint Dockerfile
+	@codespell src components pipeline bench tests docs manifests *.md *.yaml
 
 format: setup ## Format and sort imports
 	@ruff check --fix-only --quiet .
@@ -54,9 +65,28 @@ mlflow: setup ## Serve the MLflow pages of a run on http://127.0.0.1:5000 (NAME=
 	@cd "$(WORKSPACE)" && [ -f mlflow.db ] || { echo "$(WORKSPACE) has no mlflow.db: run the chain first (make demo)" >&2; exit 1; }; \
 	mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
 
-lock: setup ## Make requirements.lock anew
-	@requirements/lock.sh
+lock: setup ## Make the locks anew (ARGS=--upgrade: newest versions)
+	@requirements/lock.sh $(ARGS)
+
+image: ## Build the container image (IMAGE=mssync:dev, BASE_IMAGE=, TORCH_BACKEND=, TORCH_INDEX=)
+	@$(NEEDS_DOCKER)
+	@DOCKER_BUILDKIT=1 $(DOCKER) build $(foreach name,$(BUILD_ARGS),--build-arg "$(name)=$($(name))") --tag "$(IMAGE)" .
+
+test-image: setup ## Test the container image (IMAGE=mssync:dev)
+	@$(NEEDS_DOCKER)
+	@$(DOCKER) image inspect "$(IMAGE)" >/dev/null 2>&1 || { echo "there is no image $(IMAGE): make image" >&2; exit 1; }
+	@DOCKER="$(DOCKER)" MSSYNC_IMAGE="$(IMAGE)" $(PY) -m pytest -q -m docker tests/image $(ARGS)
+
+compile: setup ## Write the Kubeflow graph to build/pipeline.yaml (SHARDS=8, IMAGE=name@sha256:...)
+	@MSSYNC_IMAGE="$(IMAGE)" $(PY) -m pipeline compile $(if $(SHARDS),--shards $(SHARDS)) $(ARGS)
+
+run-local: setup ## Run the Kubeflow graph here (RUNNER=docker, SHARDS=2, SOURCES=, NAME= as for demo)
+	@MSSYNC_IMAGE="$(IMAGE)" $(PY) -m pipeline run-local $(if $(SHARDS),--shards $(SHARDS)) $(if $(RUNNER),--runner $(RUNNER)) \
+	  $(if $(SOURCES),--sources "$(SOURCES)") $(if $(NAME),--workspace "$(WORKSPACE)") $(ARGS)
+
+parity: setup ## Check that DVC, processes and containers make the same of eight clips (ENGINES="dvc docker")
+	@MSSYNC_IMAGE="$(IMAGE)" $(PY) -m pipeline.parity $(foreach name,$(ENGINES),--engine $(name)) $(ARGS)
 
 clean: ## Remove what the demo made here; your runs/, corpus and media cache stay
 	rm -rf data ledger models evaluation promotion run.json dvc.lock mlflow.db \
-	  mlruns dvc-remote .dvc/tmp
+	  mlruns dvc-remote build .dvc/tmp

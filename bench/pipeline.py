@@ -6,13 +6,16 @@ A step that does nothing but what every step does (imports of `mssync`, log, rep
 Kubeflow's local runners, and as a plain process of the same code beside them.
 """
 
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -82,7 +85,8 @@ def measure_steps(folder: Path, image: str) -> dict[str, float]:
     for name, runner in runners.items():
         local.init(runner=runner, pipeline_root=str(folder / "kfp"))
         pipeline = _empty_steps(image)
-        seconds = _best(lambda pipeline=pipeline: pipeline(workspace=str(folder)))  # type: ignore[misc]
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            seconds = _best(lambda pipeline=pipeline: pipeline(workspace=str(folder)))  # type: ignore[misc]
         figures[f"{name}_step_s"] = seconds / STEPS
         figures[f"{name}_over_plain"] = figures[f"{name}_step_s"] / figures["plain_step_s"]
     return figures

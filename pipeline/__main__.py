@@ -45,7 +45,7 @@ def compile_graph(
     image: Image = "mssync:dev",
 ) -> None:
     """Write the pipeline as a file that Kubeflow Pipelines takes."""
-    from pipeline import compiling, graph
+    from pipeline import compiling, graph, resources
 
     name, _, digest = image.partition("@")
     if not digest:
@@ -54,7 +54,8 @@ def compile_graph(
             "them",
             name,
         )
-    environment = {"MSSYNC_IMAGE_DIGEST": digest} if digest else {}
+    environment = resources.caches(resources.WORKSPACE)
+    environment |= {"MSSYNC_IMAGE_DIGEST": digest} if digest else {}
     built = graph.build(load(params), graph.Target(image, environment), shards=shards)
     compiling.write(built, output)
     typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {shards} shards")

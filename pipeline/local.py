@@ -21,7 +21,7 @@ from mssync.errors import InputError, StageFailedError, ToolError
 from mssync.media.fetch import is_url
 from mssync.media.store import default_folder
 from mssync.params import Params
-from pipeline import compiling, graph
+from pipeline import compiling, graph, resources
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +81,14 @@ def run(
     run_id = f"local-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     root, reports = workspace / "kfp", workspace / "runs" / run_id
     base = source_base or str(sources.resolve().parent)
+    base = base if is_url(base) else str(Path(base).resolve())
     listed = _place(sources, workspace / LIST)
     for folder in (root, reports, media):
         _make_writable(folder)
     environment = {steps.RUN_ID: run_id, "MSSYNC_MEDIA": str(media)}
     environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     if where.runner == "docker":
+        environment |= resources.caches(str(workspace))
         if where.user:
             for folder in (root, reports):
                 folder.chmod(0o777)
@@ -166,7 +168,7 @@ def docker_runner(
     folders = [str(folder) for folder in writable]
     outermost = [str(one) for one in writable if not set(one.parents) & set(writable)]
     mounts = [Mount(folder, folder, type="bind") for folder in outermost]
-    if not is_url(base):
+    if not is_url(base) and base not in outermost:
         mounts.append(Mount(base, base, type="bind", read_only=True))
     strict: Mapping[str, Any] = {
         "user": user,

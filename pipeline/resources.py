@@ -52,6 +52,14 @@ TABLE: Mapping[str, Resources] = {
 }
 
 
+def caches(workspace: str) -> dict[str, str]:
+    """Variables for what pods would download or compile anew each time, 17 s of it by Numba."""
+    return {
+        "TORCH_HOME": f"{workspace}/cache/torch",
+        "NUMBA_CACHE_DIR": f"{workspace}/cache/numba",
+    }
+
+
 def wants_gpu(name: str, params: Params) -> bool:
     """Whether a step takes a GPU: those that use torch, where the parameters say `cuda`."""
     on_torch = name != "extract_landmarks" or params.extract_landmarks.backend == "face-alignment"
