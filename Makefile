@@ -12,7 +12,7 @@ WORKSPACE = $(if $(NAME),runs/$(NAME),.)
 # The image, and what it is built from. `.ci/docker-engine env` prints some of these.
 DOCKER ?= docker
 IMAGE ?= mssync:dev
-IN_IMAGE := Dockerfile pyproject.toml requirements.lock requirements/torch.txt src
+IN_IMAGE := Dockerfile .dockerignore pyproject.toml requirements.lock requirements-dev.lock requirements/torch.txt README.md LICENSE src
 GIT_SHA = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 GIT_DIRTY = $(if $(filter unknown,$(GIT_SHA)),unknown,$(if $(shell git status --porcelain -- $(IN_IMAGE)),true,false))
 BUILD_ARGS = GIT_SHA GIT_DIRTY $(foreach name,BASE_IMAGE TORCH_BACKEND TORCH_INDEX,$(if $($(name)),$(name)))

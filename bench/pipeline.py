@@ -14,10 +14,10 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from kfp import dsl, local
@@ -76,19 +76,28 @@ def measure_steps(folder: Path, image: str) -> dict[str, float]:
     plain = [sys.executable, "-c", PLAIN.format(workspace=str(folder))]
     figures = {"plain_step_s": _best(lambda: subprocess.run(plain, check=True))}
     runners = {"subprocess": local.SubprocessRunner(use_venv=False)}
-    try:
-        runners["docker"], _ = docker_runner(
-            Where(folder, "docker", image), writable=[folder], base=str(folder)
-        )
-    except ToolError as error:
-        typer.echo(f"docker: not measured: {error}", err=True)
+    with ExitStack() as stack:
+        try:
+            where = Where(folder, "docker", image)
+            runners["docker"], _ = stack.enter_context(
+                docker_runner(where, writable=[folder], base=str(folder))
+            )
+        except ToolError as error:
+            typer.echo(f"docker: not measured: {error}", err=True)
+        return figures | _measure_runners(runners, figures["plain_step_s"], folder, image)
+
+
+def _measure_runners(
+    runners: Mapping[str, Any], plain_s: float, folder: Path, image: str
+) -> dict[str, float]:
+    figures = dict[str, float]()
     for name, runner in runners.items():
         local.init(runner=runner, pipeline_root=str(folder / "kfp"))
         pipeline = _empty_steps(image)
         with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             seconds = _best(lambda pipeline=pipeline: pipeline(workspace=str(folder)))  # type: ignore[misc]
         figures[f"{name}_step_s"] = seconds / STEPS
-        figures[f"{name}_over_plain"] = figures[f"{name}_step_s"] / figures["plain_step_s"]
+        figures[f"{name}_over_plain"] = figures[f"{name}_step_s"] / plain_s
     return figures
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from mssync import log
-from mssync.errors import MsSyncError
+from mssync.errors import InputError, MsSyncError
+from mssync.media.sources import BASE
 from mssync.params import load
 
 logger = logging.getLogger("pipeline")
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 
 IMAGE = "MSSYNC_IMAGE"
+DEMO = Path("runs/pipeline")
 Shards = Annotated[int, typer.Option(help="Parts that the list is cut into, at most 64.")]
 Image = Annotated[str, typer.Option(envvar=IMAGE, help="Image of every step.")]
 
@@ -68,15 +70,21 @@ def run_local(
         typer.Option(help="Steps as processes here, or as containers of the image."),
     ] = "subprocess",
     sources: Annotated[
-        Path | None,
+        str,
         typer.Option(help="Your own list of videos (docs/sources.md) in place of the demo corpus."),
-    ] = None,
-    source_base: Annotated[
-        str, typer.Option(help="Folder or URL of relative sources; default: the list's folder.")
     ] = "",
-    workspace: Annotated[Path, typer.Option(help="Folder that all steps share.")] = Path(
-        "runs/pipeline"
-    ),
+    source_base: Annotated[
+        str,
+        typer.Option(
+            envvar=BASE, help="Folder or URL of relative sources; default: the list's folder."
+        ),
+    ] = "",
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that all steps share; needed with --sources.", show_default=f"{DEMO}"
+        ),
+    ] = None,
     params: Annotated[Path, typer.Option(help="Parameter file.")] = Path("params.yaml"),
     shards: Shards = 2,
     image: Image = "mssync:dev",
@@ -94,10 +102,16 @@ def run_local(
     from pipeline import local
 
     loaded = load(params)
-    if sources is None:
+    if bool(sources) != bool(workspace):
+        raise InputError(
+            "--sources and --workspace come together: a list of your own runs in a folder of its "
+            "own (make run-local SOURCES=list.csv NAME=...), the demo corpus where it belongs"
+        )
+    if not sources:
         made = chain.demo_corpus(workers=loaded.run.workers)
-        sources, source_base = made / "sources.csv", str(made / "media")
-    where = local.Where(workspace, runner, image, network, user)
+        sources, source_base = str(made / "sources.csv"), str(made / "media")
+    folder = workspace or DEMO
+    where = local.Where(folder, runner, image, network, user)
     reports = local.run(
         loaded,
         sources,
@@ -106,7 +120,7 @@ def run_local(
         shards=shards,
         apply_promotion=apply_promotion,
     )
-    typer.echo(report.summary(workspace))
+    typer.echo(report.summary(folder))
     typer.echo(f"Reports:  {reports}")
 
 

@@ -4,6 +4,7 @@ Kubeflow's compiler writes a component and an executor for every task; unrolled 
 the file with copies, and the engine refuses what is too large. Tasks may share a component.
 """
 
+import errno
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import yaml
 from kfp import compiler
 
 from mssync import records
+from mssync.errors import InputError
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -28,6 +30,9 @@ def write(pipeline: Callable[..., Any], path: Path) -> None:
     Args:
         pipeline: As `graph.build` makes it.
         path: File to write; never seen half written.
+
+    Raises:
+        InputError: If it cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "pipeline.yaml"
@@ -37,7 +42,14 @@ def write(pipeline: Callable[..., Any], path: Path) -> None:
     share(spec, platform[0] if platform else {})
     dumped = yaml.dump_all([spec, *platform], Dumper=_Dumper, width=100)
     # not the comments that the compiler writes: their order changes from run to run
-    records.write_text(path, HEADER + dumped)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        records.write_text(path, HEADER + dumped)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}): name another file"
+        ) from error
 
 
 def share(spec: Spec, platform: Spec) -> None:

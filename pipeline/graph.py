@@ -20,7 +20,7 @@ import components.promote
 import components.train_generator
 import components.train_syncers
 from mssync.errors import InputError
-from mssync.params import Params
+from mssync.params import Params, stage_names
 from mssync.steps import Shard
 from pipeline import resources
 from pipeline.steps.gather import gather
@@ -46,6 +46,24 @@ class Target:
     cluster: bool = True
 
 
+def check_shards(count: int) -> None:
+    """Refuse a number of shards that cannot be.
+
+    Raises:
+        InputError: If there are too few or too many.
+    """
+    if not 1 <= count <= MAX_SHARDS:
+        raise InputError(f"a list is cut into 1 to {MAX_SHARDS} shards, found {count}")
+
+
+def reports(shards: int) -> list[str]:
+    """Names of the reports that the steps of a whole run leave, but that of the exit handler."""
+    data = ("download_videos", "extract_landmarks", "extract_audio")
+    parts = [f"{name}-{Shard(index, shards)}" for name in data for index in range(shards)]
+    others = [name for name in stage_names() if name not in data]
+    return ["shard", *parts, "gather", *others]
+
+
 def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
     """Make the pipeline; the parameters become the defaults of its inputs.
 
@@ -55,10 +73,11 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
         shards: Parts that the list is cut into, at most `MAX_SHARDS`.
 
     Raises:
-        InputError: If there are too few or too many shards.
+        InputError: If there are too few or too many shards, or no image is named.
     """
-    if not 1 <= shards <= MAX_SHARDS:
-        raise InputError(f"a list is cut into 1 to {MAX_SHARDS} shards, found {shards}")
+    check_shards(shards)
+    if not target.image or target.image.endswith("@"):
+        raise InputError(f"expected NAME:TAG or NAME@sha256:... as image, found {target.image!r}")
     defaults = params.model_dump(mode="json")
 
     def ready(task: PipelineTask, name: str, label: str = "") -> PipelineTask:

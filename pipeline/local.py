@@ -8,17 +8,20 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from filelock import FileLock, Timeout
 from kfp import local
 from kfp.components import load_component_from_file
 
 from mssync import steps
+from mssync.demo.chain import ORIGIN, warn_of_another_list
 from mssync.errors import InputError, StageFailedError, ToolError
 from mssync.media.fetch import is_url
+from mssync.media.sources import fetch_list
 from mssync.media.store import default_folder
 from mssync.params import Params
 from pipeline import compiling, graph, resources
@@ -28,6 +31,7 @@ logger = logging.getLogger(__name__)
 Runner = Literal["subprocess", "docker"]
 LIST = Path("list/sources.csv")
 LOG, PIPELINE = "log.txt", "pipeline.yaml"
+LABEL = "mssync.run"
 _PASSED_ON = ("MLFLOW_TRACKING_URI", "MSSYNC_LOG")
 
 
@@ -52,7 +56,7 @@ class Where:
 
 def run(
     params: Params,
-    sources: Path,
+    sources: str,
     where: Where,
     *,
     source_base: str = "",
@@ -63,7 +67,7 @@ def run(
 
     Args:
         params: The whole file.
-        sources: The list.
+        sources: The list: a path, or a URL.
         where: Where and how.
         source_base: Folder or URL that relative sources start from; empty: the list's folder.
         shards: Parts that the list is cut into.
@@ -73,65 +77,91 @@ def run(
         The folder of the run's reports.
 
     Raises:
-        InputError: If the list is missing, or a folder cannot be written.
+        InputError: If the list is missing, a folder cannot be written, or another run is at work.
         ToolError: If there is no Docker engine, or no such image.
         StageFailedError: If a step failed; its report stands in the message.
     """
+    graph.check_shards(shards)
     workspace, media = where.workspace.resolve(), default_folder().resolve()
+    if (workspace / "dvc.yaml").exists():
+        raise InputError(
+            f"{workspace} is a workspace of `make demo`, whose outputs DVC keeps: name another"
+        )
     run_id = f"local-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     root, reports = workspace / "kfp", workspace / "runs" / run_id
-    base = source_base or str(sources.resolve().parent)
-    base = base if is_url(base) else str(Path(base).resolve())
-    listed = _place(sources, workspace / LIST)
+    _make_writable(workspace / LIST.parent)
+    base = fetch_list(sources, workspace / LIST, base=source_base)
+    warn_of_another_list(workspace / ORIGIN, sources)
     for folder in (root, reports, media):
         _make_writable(folder)
     environment = {steps.RUN_ID: run_id, "MSSYNC_MEDIA": str(media)}
     environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    if where.runner == "docker":
-        environment |= resources.caches(str(workspace))
-        if where.user:
-            for folder in (root, reports):
-                folder.chmod(0o777)
-        runner, environment["MSSYNC_IMAGE_DIGEST"] = docker_runner(
-            where, writable=[workspace, root, reports, media], base=base
-        )
-    else:
-        runner = local.SubprocessRunner(use_venv=False)
-    local.init(runner=runner, pipeline_root=str(root), raise_on_error=True)
-    target = graph.Target(where.image, environment, cluster=False)
-    compiling.write(graph.build(params, target, shards=shards), reports / PIPELINE)
-    pipeline = load_component_from_file(str(reports / PIPELINE))
-    try:
-        with _followed(reports / LOG):
-            pipeline(
-                sources=str(listed),
-                workspace=str(workspace),
-                source_base=base,
-                apply_promotion=apply_promotion,
+    with _alone(workspace), ExitStack() as stack:
+        if where.runner == "docker":
+            environment |= resources.caches(str(workspace))
+            _give([root, reports], where.user)
+            runner, environment["MSSYNC_IMAGE_DIGEST"] = stack.enter_context(
+                docker_runner(where, writable=[workspace, root, reports, media], base=base)
             )
-    except RuntimeError as error:
-        failed = "\n".join(f"  {failure}" for failure in steps.failures(reports))
-        raise StageFailedError(
-            f"the run failed ({reports}):\n{failed or f'  {error}'}\n"
-            "Finished clips and models are kept: the same command goes on from here"
-        ) from error
+        else:
+            runner = local.SubprocessRunner(use_venv=False)
+        local.init(runner=runner, pipeline_root=str(root), raise_on_error=True)
+        target = graph.Target(where.image, environment, cluster=False)
+        compiling.write(graph.build(params, target, shards=shards), reports / PIPELINE)
+        pipeline = load_component_from_file(str(reports / PIPELINE))
+        with _followed(reports / LOG):
+            try:
+                pipeline(
+                    sources=str(workspace / LIST),
+                    workspace=str(workspace),
+                    source_base=base,
+                    apply_promotion=apply_promotion,
+                )
+            except RuntimeError as error:
+                raise StageFailedError(_told(reports, str(error))) from error
     # a container that is gone before it is asked counts as a success for the runner
-    if not (reports / "promote" / steps.DONE).exists():
-        raise StageFailedError(f"the runner says that all is well, but {reports} tells otherwise")
+    if not all((reports / name / steps.DONE).exists() for name in graph.reports(shards)):
+        raise StageFailedError(_told(reports, "a step ended without a report"))
     return reports
 
 
-def _place(sources: Path, target: Path) -> Path:
+def _told(reports: Path, otherwise: str) -> str:
+    failed = [f"  {failure}" for failure in steps.failures(reports)] or [f"  {otherwise}"]
+    return "\n".join(
+        [
+            f"the run failed ({reports}):",
+            *failed,
+            "Finished clips and models are kept: the same command goes on from here",
+        ]
+    )
+
+
+@contextmanager
+def _alone(workspace: Path) -> Iterator[None]:
+    """Within, no other run works in the workspace."""
     try:
-        content = sources.read_bytes()
-    except OSError as error:
+        with FileLock(workspace / ".lock", blocking=False):
+            yield
+    except Timeout as error:
         raise InputError(
-            f"the list {sources} cannot be read ({error.strerror}): name a list of sources "
-            "(docs/sources.md)"
+            f"another run works in {workspace}: wait for it, or name another --workspace"
         ) from error
-    _make_writable(target.parent)
-    target.write_bytes(content)
-    return target
+
+
+def _give(folders: Sequence[Path], user: str) -> None:
+    """Make folders those of the containers' user, where it is not this one."""
+    if not user:
+        return
+    try:
+        uid, gid = (int(part) for part in user.split(":"))
+        for folder in folders:
+            os.chown(folder, uid, gid)
+    except ValueError as error:
+        raise InputError(f"--user is uid:gid in numbers, found {user!r}") from error
+    except PermissionError as error:
+        raise InputError(
+            f"only root may run containers as another user ({user}): leave --user out"
+        ) from error
 
 
 def _make_writable(folder: Path) -> None:
@@ -147,10 +177,13 @@ def _make_writable(folder: Path) -> None:
         ) from error
 
 
+@contextmanager
 def docker_runner(
     where: Where, *, writable: Sequence[Path], base: str
-) -> tuple[local.DockerRunner, str]:
+) -> Iterator[tuple[local.DockerRunner, str]]:
     """A runner as strict as the cluster's pods, and the image's digest.
+
+    In the end no container of it is left, whatever happened.
 
     Args:
         where: Image, network and user.
@@ -165,11 +198,11 @@ def docker_runner(
     from docker.types import Mount
 
     user = where.user or f"{os.getuid()}:{os.getgid()}"
-    folders = [str(folder) for folder in writable]
-    outermost = [str(one) for one in writable if not set(one.parents) & set(writable)]
-    mounts = [Mount(folder, folder, type="bind") for folder in outermost]
-    if not is_url(base) and base not in outermost:
+    outermost = [one for one in writable if not set(one.parents) & set(writable)]
+    mounts = [Mount(str(folder), str(folder), type="bind") for folder in outermost]
+    if not is_url(base) and not any(Path(base).is_relative_to(one) for one in outermost):
         mounts.append(Mount(base, base, type="bind", read_only=True))
+    label = f"{LABEL}={os.getpid()}-{time.time_ns()}"
     strict: Mapping[str, Any] = {
         "user": user,
         "network_mode": where.network,
@@ -178,30 +211,36 @@ def docker_runner(
         "tmpfs": {"/tmp": ""},
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
+        "labels": [label],
     }
     try:
         client = docker.from_env()
-        found = [image for image in client.images.list() if where.image in image.tags]
+        image = client.images.get(where.image)
+    except docker.errors.ImageNotFound as error:
+        raise ToolError(
+            f"the engine has no image {where.image}: build it (make image), or name one (--image)"
+        ) from error
     except docker.errors.DockerException as error:
         raise ToolError(
             f"no Docker engine answers ({error}): start one, set DOCKER_HOST, or take "
             "--runner subprocess"
         ) from error
-    if not found:
-        raise ToolError(
-            f"the engine has no image {where.image}: build it (make image), or name one (--image)"
-        )
     check = "import os, sys; sys.exit(next((f for f in sys.argv[1:] if not os.access(f, 2)), 0))"
+    folders = [str(folder) for folder in writable]
     try:
         client.containers.run(where.image, ["python", "-c", check, *folders], remove=True, **strict)
+        yield local.DockerRunner(**strict), str(image.id)
     except docker.errors.ContainerError as error:
         raise InputError(
             f"user {user} cannot write {error.stderr.decode().strip()} from within a container: "
             "make the folder theirs, or name another user (--user) or --workspace"
         ) from error
     except docker.errors.DockerException as error:
-        raise ToolError(f"{where.image} does not start: {error}") from error
-    return local.DockerRunner(**strict), str(found[0].id)
+        raise ToolError(f"{where.image} does not run: {error}") from error
+    finally:
+        for container in client.containers.list(filters={"label": label}):
+            container.kill()
+        client.close()
 
 
 class _Console(io.TextIOBase):

@@ -33,6 +33,7 @@ from pipeline import local
 logger = logging.getLogger("pipeline.parity")
 
 TOLERANCE = 1e-6
+CLIPS = 8
 SHARDS = 3
 # The demo corpus at its smallest: eight clips of seven people, in all three splits.
 CORPUS = corpus.CorpusSpec(
@@ -105,14 +106,14 @@ def run_graph(runner: local.Runner, image: str) -> Callable[[Path, Path, Path], 
 
     def engine(params: Path, media: Path, folder: Path) -> Path:
         where = local.Where(folder / "workspace", runner, image)
-        local.run(load(params), media / "sources.csv", where, shards=SHARDS)
+        local.run(load(params), str(media / "sources.csv"), where, shards=SHARDS)
         return where.workspace
 
     return engine
 
 
 def main(
-    engine: Annotated[list[str], typer.Option(help="dvc, subprocess, docker.")] = [  # noqa: B006
+    engine: Annotated[list[str], typer.Option(help="dvc, subprocess, docker.")] = [  # noqa: B006 - read only
         "dvc",
         "subprocess",
         "docker",
@@ -126,6 +127,8 @@ def main(
         "subprocess": run_graph("subprocess", image),
         "docker": run_graph("docker", image),
     }
+    if len(set(engine)) < 2:
+        raise InputError(f"parity is of two engines at least, found {', '.join(engine)}")
     unknown = [name for name in engine if name not in engines]
     if unknown:
         raise InputError(f"--engine is one of {', '.join(engines)}, found {', '.join(unknown)}")
@@ -149,6 +152,8 @@ def _report(outcomes: dict[str, Outcome]) -> None:
         f"{first}: dataset {reference.revision[:12]}, landmarks of {len(reference.landmarks)} "
         f"clips, {len(reference.metrics)} numbers"
     )
+    if len(reference.landmarks) != CLIPS or not reference.metrics:
+        raise StageFailedError(f"{first} made landmarks of {len(reference.landmarks)} clips")
     wrong = dict[str, list[str]]()
     for name, outcome in others:
         wrong[name] = differences(reference, outcome)

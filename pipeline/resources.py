@@ -88,5 +88,5 @@ def ask(task: PipelineTask, name: str, params: Params) -> None:
             size_limit=wanted.shared_memory,
         )
     kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
-    # not a parameter: an id that changes with every run would end all caching
+    # not a parameter: the same step would look like another in every run
     kubernetes.use_field_path_as_env(task, RUN_ID, "metadata.labels['pipeline/runid']")

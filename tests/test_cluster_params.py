@@ -122,6 +122,6 @@ def test_the_numbers_of_the_training_are_the_papers(cluster):
     assert section.context_frames == 0
 
 
-def test_nothing_of_the_cluster_runs_on_a_cpu_by_accident(cluster):
+def test_the_cluster_asks_for_cuda_and_for_the_detector_that_uses_it(cluster):
     assert cluster.run.device == "cuda"
     assert cluster.extract_landmarks.backend == "face-alignment"

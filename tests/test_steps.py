@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,13 @@ from mssync import errors, log, steps
 log.set_up()
 with steps.step("train_syncers", sys.argv[1], shard=sys.argv[2]):
     {body}
+"""
+
+TOO_LARGE = """
+    import resource, torch
+    from mssync.training import checkpoint
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    checkpoint.save(steps.Path("model"), {"weights": torch.zeros(9999)}, {})
 """
 
 
@@ -69,7 +77,11 @@ def test_an_error_on_purpose_is_reported_in_one_line_without_a_traceback(fail, t
     ("body", "reason"),
     [
         ('raise OSError(28, "No space left on device")', "disk_full"),
+        ('raise OSError(122, "Disk quota exceeded")', "disk_full"),
+        ('raise OSError(13, "Permission denied")', "permission"),
         ('open("/proc/1/nothing/here")', "os"),
+        ("sys.exit(3)", "bug"),
+        (TOO_LARGE, "os"),
         ("raise MemoryError", "out_of_memory"),
         ("1 / 0", "bug"),
     ],
@@ -95,6 +107,7 @@ def succeed(process):
 
 def kill(process, folder, number):
     while not (folder / steps.BEGUN).exists():
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     process.send_signal(number)
     process.communicate()
@@ -105,6 +118,37 @@ def test_a_step_that_is_asked_to_stop_says_so(start, tmp_path):
     kill(start("time.sleep(60)"), run / "train_syncers", signal.SIGTERM)
     (failure,) = steps.failures(run)
     assert failure.reason == "terminated"
+    assert failure.message == "asked to stop before it ended"
+
+
+def test_what_takes_long_to_end_does_not_hold_the_report_up(start, tmp_path):
+    body = "from concurrent.futures import ThreadPoolExecutor as Pool\n" + (
+        "    with Pool(1) as pool: pool.submit(time.sleep, 5).result()"
+    )
+    process = start(body)
+    report = tmp_path / "shared" / "runs" / "run-1" / "train_syncers"
+    while not (report / steps.BEGUN).exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    assert (report / steps.FAILURE).exists()
+    process.communicate()
+
+
+def test_a_relative_workspace_is_one_place(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    succeed(start("pass", workspace="shared"))
+    assert (tmp_path / "shared" / "runs" / "run-1" / "train_syncers" / steps.DONE).exists()
+
+
+def test_the_working_folder_is_given_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with steps.step("promote", str(tmp_path / "shared")):
+        assert Path.cwd() == tmp_path / "shared"
+    assert Path.cwd() == tmp_path
 
 
 def test_a_step_that_is_killed_has_no_report_and_that_is_said(start, tmp_path, monkeypatch):
@@ -151,7 +195,7 @@ def test_an_artifact_stands_for_a_folder_of_the_workspace(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     artifact = Artifact(tmp_path / "artifacts" / "dataset")
-    steps.refer(artifact, steps.Path("data"), revision="abc")
+    steps.refer(artifact, Path("data"), revision="abc")
     assert steps.referred(artifact) == tmp_path / "data"
     written = json.loads((tmp_path / "artifacts" / "dataset").read_text())
     assert written == artifact.metadata == {"path": str(tmp_path / "data"), "revision": "abc"}

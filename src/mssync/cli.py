@@ -30,7 +30,6 @@ StageLedger = Annotated[Path, typer.Option("--ledger", help="Folder for decision
 Ledger = Annotated[Path, typer.Option(help="Folder of all stages' decisions.")]
 
 PARAMS = Path("params.yaml")
-SOURCE_BASE = "MSSYNC_SOURCE_BASE"
 
 
 def main() -> None:
@@ -51,6 +50,7 @@ def download_videos(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Fetch the listed videos into the media store and cut them."""
+    from mssync.media.sources import BASE
     from mssync.media.store import MediaStore, default_folder
     from mssync.stages import download_videos as stage
 
@@ -62,7 +62,7 @@ def download_videos(
         loaded.download_videos,
         store=MediaStore(default_folder()),
         workers=loaded.run.workers,
-        base=os.environ.get(SOURCE_BASE, ""),
+        base=os.environ.get(BASE, ""),
     )
 
 

@@ -99,14 +99,18 @@ def gather(
         "extract_landmarks": extract_landmarks.min_success_ratio,
         "extract_audio": extract_audio.min_success_ratio,
     }
+    gathered = {
+        stage: _gather_ledger(
+            [folder / "ledger" / stage for folder in folders], workspace / "ledger" / stage
+        )
+        for stage in STAGES
+    }
     counts = dict[str, float]()
-    for stage in STAGES:
-        ledger = workspace / "ledger" / stage
-        decisions = _gather_ledger([folder / "ledger" / stage for folder in folders], ledger)
+    for stage, decisions in gathered.items():
         rejected = [decision for decision in decisions if not decision.kept]
         kept = len(decisions) - len(rejected)
         counts |= {f"{stage}.clips_kept": kept, f"{stage}.clips_rejected": len(rejected)}
-        fail_below(ratios[stage], kept, rejected, ledger, stage)
+        fail_below(ratios[stage], kept, rejected, workspace / "ledger" / stage, stage)
     return counts
 
 
@@ -118,8 +122,13 @@ def _gather_ledger(shards: Sequence[Path], ledger: Path) -> list[Decision]:
     decisions = [row for shard in shards for row in read_decisions(shard / DECISIONS)]
     scores = next((list(decision.scores) for decision in decisions), [])
     write_decisions(ledger / DECISIONS, decisions, scores)
-    attempts = [row for shard in shards for row in read_attempts(shard / ATTEMPTS)]
-    (ledger / ATTEMPTS).unlink(missing_ok=True)
+    known = {(attempt.clip_id, attempt.started) for attempt in read_attempts(ledger / ATTEMPTS)}
+    attempts = [
+        attempt
+        for shard in shards
+        for attempt in read_attempts(shard / ATTEMPTS)
+        if (attempt.clip_id, attempt.started) not in known
+    ]
     append_attempts(ledger / ATTEMPTS, sorted(attempts, key=lambda attempt: attempt.started))
     return decisions
 

@@ -29,6 +29,9 @@ RUN_ID = "KFP_RUN_ID"
 FAILURE = "failure.json"
 BEGUN, DONE = "begun", "done"
 KILLED = "killed"
+_STOPPED = "asked to stop before it ended"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class Artifact(Protocol):
@@ -111,20 +114,29 @@ def step(name: str, workspace: str, *, shard: str = "") -> Iterator[None]:
     Raises:
         SystemExit: If the step fails.
     """
-    report = run_folder(Path(workspace)) / (f"{name}-{shard}" if shard else name)
-    folder = Shard.parse(shard).folder(Path(workspace)) if shard else Path(workspace)
-    before = signal.signal(signal.SIGTERM, _terminate)
+    shared = Path(workspace).resolve()
+    report = run_folder(shared) / (f"{name}-{shard}" if shard else name)
+    folder = Shard.parse(shard).folder(shared) if shard else shared
+    came_from = Path.cwd()
+
+    def terminate(number: int, frame: object) -> None:
+        # at once: what is under way may take longer to end than the engine waits
+        _leave(Failure(name, shard, "terminated", _STOPPED, log.tail()), report)
+        raise KeyboardInterrupt(_STOPPED)
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         _begin(report, folder)
         yield
         records.write_text(report / DONE, "")
-    except (KeyboardInterrupt, Exception) as error:
+    except BaseException as error:
         failure = _explain(error, name, shard)
         logger.error("%s", failure, exc_info=failure.reason == "bug")
         _leave(failure, report)
         raise SystemExit(1) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+        os.chdir(came_from)
 
 
 def run_folder(workspace: Path) -> Path:
@@ -168,8 +180,8 @@ def account(workspace: Path, state: str, message: str = "") -> str:
                 "a step that never began",
                 "",
                 KILLED,
-                "no report: its image could not be pulled, or no machine could take it. Begun: "
-                f"{begun or 'none'}",
+                "no report: its image could not be pulled, no machine could take it, or it could "
+                f"not write {run}; its own log says more. Begun: {begun or 'none'}",
                 [],
             )
         ]
@@ -228,6 +240,8 @@ def _begin(report: Path, folder: Path) -> None:
             (report / left).unlink(missing_ok=True)
         records.write_text(report / BEGUN, "")
     except OSError as error:
+        if error.errno not in {*_FORBIDDEN, errno.ENOTDIR, errno.EEXIST}:
+            raise
         raise InputError(
             f"the workspace {folder} cannot be written by user {os.getuid()} ({error.strerror}): "
             "mount it writable, for this user or its group"
@@ -242,12 +256,10 @@ def _leave(failure: Failure, report: Path) -> None:
         logger.error("the failure cannot be reported in %s: %s", report, error)
 
 
-def _terminate(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _explain(error: BaseException, name: str, shard: str) -> Failure:
     reason, message = _reason(error), str(error) or type(error).__name__
+    if reason == "terminated":
+        message = _STOPPED
     lines = log.tail()
     if reason == "bug":
         lines += traceback.format_exception(error)
@@ -264,6 +276,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out_of_memory"
     if isinstance(error, OSError):
-        known = {errno.ENOSPC: "disk_full", errno.EACCES: "permission", errno.EPERM: "permission"}
-        return known.get(error.errno or 0, "os")
+        if error.errno in _DISK_FULL:
+            return "disk_full"
+        return "permission" if error.errno in _FORBIDDEN else "os"
     return "bug"

@@ -36,13 +36,14 @@ def open_folder(tmp_path, monkeypatch):
 def run(folder, small_corpus, params, **where):
     return local.run(
         params,
-        small_corpus / "sources.csv",
+        str(small_corpus / "sources.csv"),
         local.Where(folder / "workspace", "docker", where.pop("image", IMAGE), **where),
         source_base=str(small_corpus / "media"),
         shards=2,
     )
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root runs containers as another user")
 def test_the_graph_runs_as_any_user_without_network_and_capabilities(
     open_folder, small_corpus, tiny
 ):
@@ -67,7 +68,10 @@ def kill_when_begun(folder, step):
             return
         time.sleep(0.05)
     running = subprocess.run(
-        [DOCKER, "ps", "--quiet", "--filter", f"ancestor={IMAGE}"],
+        [
+            *(DOCKER, "ps", "--quiet", "--filter", f"label={local.LABEL}"),
+            *("--filter", f"volume={folder / 'workspace'}"),
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -90,6 +94,7 @@ def test_an_image_that_is_not_there_is_named_with_what_to_do(open_folder, small_
         run(open_folder, small_corpus, tiny, image="none:1")
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root runs containers as another user")
 def test_a_workspace_that_the_containers_user_cannot_write_is_named(
     open_folder, small_corpus, tiny
 ):

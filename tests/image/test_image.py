@@ -159,6 +159,7 @@ def test_by_default_it_is_nobody_and_shows_the_commands():
 def test_it_says_which_commit_it_is_made_from():
     config = inspect(IMAGE)["Config"]
     said = run("printenv", "MSSYNC_GIT_SHA", "MSSYNC_GIT_DIRTY").stdout.split()
+    assert len(said[0]) == 40
     assert said[0] == config["Labels"]["org.opencontainers.image.revision"]
     assert said[1] in {"true", "false", "unknown"}
 

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from mssync.errors import InputError
-from mssync.params import load, stage_names
+from mssync.params import load, stage_names, validate
 from pipeline import compiling, graph, resources
 
 DIGEST = "sha256:" + "0" * 64
@@ -25,10 +25,11 @@ def compiled(root, folder, *, shards, params="params.yaml", changes=None):
     loaded = load(root / params)
     if changes:
         loaded = loaded.model_copy(update={"run": loaded.run.model_copy(update=changes)})
-    target = graph.Target(f"registry.example/mssync@{DIGEST}", {"MSSYNC_IMAGE_DIGEST": DIGEST})
+    environment = {"MSSYNC_IMAGE_DIGEST": DIGEST} | resources.caches(resources.WORKSPACE)
+    target = graph.Target(f"registry.example/mssync@{DIGEST}", environment)
     file = folder / "pipeline.yaml"
     compiling.write(graph.build(loaded, target, shards=shards), file)
-    spec, platform = yaml.safe_load_all(file.read_text())
+    spec, platform = yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader)
     return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"], file
 
 
@@ -48,7 +49,7 @@ def executor_of(spec, task):
 
 
 def test_sixty_four_shards_fit_the_engine(root, tmp_path):
-    spec, _, file = compiled(root, tmp_path, shards=64)
+    spec, _, file = compiled(root, tmp_path, shards=64, params="params.cluster.yaml")
     assert file.stat().st_size < 400_000
     assert len(chain_of(spec)) == 3 * 64 + 7
 
@@ -124,7 +125,7 @@ def test_the_inputs_defaults_are_the_parameter_file(small, root):
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     params = load(root / "params.yaml")
     for name, section in params:
-        assert type(section).model_validate(inputs[name]["defaultValue"]) == section
+        assert validate(type(section), inputs[name]["defaultValue"], name=name) == section
 
 
 def test_descriptions_reach_the_file(small):
@@ -164,7 +165,9 @@ def test_every_pod_runs_the_pinned_image_on_the_shared_workspace_as_nobody_speci
     for label, executor in spec["deploymentSpec"]["executors"].items():
         container, pod = executor["container"], pods[label]
         assert container["image"] == f"registry.example/mssync@{DIGEST}"
-        assert container["env"] == [{"name": "MSSYNC_IMAGE_DIGEST", "value": DIGEST}]
+        env = {item["name"]: item["value"] for item in container["env"]}
+        assert env["MSSYNC_IMAGE_DIGEST"] == DIGEST
+        assert env["TORCH_HOME"].startswith(f"{resources.WORKSPACE}/")
         assert container["resources"]["memoryLimit"] == container["resources"]["memoryRequest"]
         assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "10001"}
         assert [(m["mountPath"], m["constant"]) for m in pod["pvcMount"]] == [

@@ -7,8 +7,8 @@ import sys
 import mlflow
 import pytest
 import yaml
+from filelock import FileLock
 
-from mssync import records
 from mssync.data import dataset
 from mssync.errors import InputError, StageFailedError
 from mssync.ledger import ATTEMPTS, read_attempts
@@ -40,7 +40,7 @@ def own_stores(tmp_path_factory):
 def run(workspace, small_corpus, params, **changes):
     return local.run(
         params,
-        small_corpus / "sources.csv",
+        str(small_corpus / "sources.csv"),
         local.Where(workspace, "subprocess", "mssync:dev"),
         source_base=str(small_corpus / "media"),
         shards=SHARDS,
@@ -135,7 +135,7 @@ def test_a_step_that_fails_is_named_with_its_reason(tmp_path, small_corpus, tiny
     with pytest.raises(StageFailedError) as error:
         local.run(
             tiny,
-            tmp_path / "list.csv",
+            str(tmp_path / "list.csv"),
             local.Where(tmp_path / "workspace", "subprocess", "mssync:dev"),
         )
     assert "gather: stage_failed: 0 of 1 clips survive" in str(error.value)
@@ -148,21 +148,57 @@ def test_a_step_that_fails_is_named_with_its_reason(tmp_path, small_corpus, tiny
 def test_a_list_that_does_not_exist_is_told_before_anything_runs(tmp_path, tiny):
     with pytest.raises(InputError, match=r"none\.csv cannot be read"):
         local.run(
-            tiny, tmp_path / "none.csv", local.Where(tmp_path / "w", "subprocess", "mssync:dev")
+            tiny,
+            str(tmp_path / "none.csv"),
+            local.Where(tmp_path / "w", "subprocess", "mssync:dev"),
         )
-    assert not (tmp_path / "w").exists()
+    assert not (tmp_path / "w" / "runs").exists()
 
 
 def test_a_pipeline_root_that_cannot_be_written_is_told(root, tmp_path, small_corpus):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "kfp").write_text("")
     code, said = command(
         root,
         *("run-local", "--sources", small_corpus / "sources.csv"),
-        *("--workspace", tmp_path / "file"),
+        *("--workspace", tmp_path / "w"),
     )
     assert code == 1
-    assert "cannot be written" in said
+    assert f"{tmp_path / 'w' / 'kfp'} cannot be written" in said
     assert "Traceback" not in said
+
+
+def test_a_list_of_ones_own_needs_a_workspace_of_its_own(root, tmp_path, small_corpus):
+    for arguments in (("--sources", small_corpus / "sources.csv"), ("--workspace", tmp_path / "w")):
+        code, said = command(root, "run-local", *arguments)
+        assert code == 1
+        assert "--sources and --workspace come together" in said
+
+
+def test_a_workspace_that_dvc_keeps_is_left_alone(tmp_path, small_corpus, tiny):
+    (tmp_path / "dvc.yaml").write_text("")
+    with pytest.raises(InputError, match="is a workspace of `make demo`"):
+        run(tmp_path, small_corpus, tiny)
+
+
+def test_two_runs_at_a_time_do_not_share_a_workspace(tmp_path, small_corpus, tiny, own_stores):
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run works in"):
+        run(tmp_path, small_corpus, tiny)
+
+
+@pytest.mark.parametrize("image", ["", "name@"])
+def test_an_image_without_a_name_is_refused(root, tmp_path, image):
+    code, said = command(root, "compile", "--image", image, "--output", tmp_path / "p.yaml")
+    assert code == 1
+    assert "expected NAME:TAG" in said
+    assert not (tmp_path / "p.yaml").exists()
+
+
+def test_a_folder_is_no_file_to_compile_to(root, tmp_path):
+    code, said = command(root, "compile", "--output", tmp_path)
+    assert code == 1
+    assert f"{tmp_path} cannot be written (it is a folder)" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_parameter_is_told_with_its_field(root, tmp_path, small_corpus):
@@ -212,4 +248,4 @@ def test_the_parameters_that_a_run_is_given_are_checked_by_its_first_step(tmp_pa
     assert told["reason"] == "params"
     assert "evaluate.frames" in told["message"]
     assert "'many'" in told["message"]
-    assert records.read_csv(tmp_path / "list.csv")
+    assert not (tmp_path / "w" / "shards").exists()

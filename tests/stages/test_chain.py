@@ -220,8 +220,13 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
     decision = json.loads(decision_file.read_text()) | {"decision": promote.PROMOTE}
     decision_file.write_text(json.dumps(decision))
     assert promote.apply(decision_file, params.promote, params.paths) == "1"
+    assert promote.apply(decision_file, params.promote, params.paths) == "1"
+    other = folder / "other.json"
+    other.write_text(
+        json.dumps(decision | {"challenger": decision["challenger"] | {"sha256": "0" * 64}})
+    )
     with pytest.raises(InputError, match="taken against no champion, the registry's champion is"):
-        promote.apply(decision_file, params.promote, params.paths)
+        promote.apply(other, params.promote, params.paths)
     champion = tracking.champion(params.paths.tracking_uri, params.paths.model_name)
     assert champion.sha256 == decision["challenger"]["sha256"]
 

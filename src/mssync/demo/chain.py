@@ -17,12 +17,12 @@ from mssync import versions
 from mssync.demo import corpus
 from mssync.demo.server import serve
 from mssync.errors import InputError
+from mssync.media.sources import BASE
 
 logger = logging.getLogger(__name__)
 
 SOURCES = Path("data/sources.csv")
 ORIGIN = "made-from.txt"
-BASE = "MSSYNC_SOURCE_BASE"
 DOWNLOAD = "download-videos"
 # 11 minutes of 14 people: enough for the syncers to know speakers they never heard.
 _CORPUS = corpus.CorpusSpec(speakers=14, clips_per_speaker=5, test_speakers=2, val_speakers=2)
@@ -99,7 +99,7 @@ def run_sources(project: Path, sources: Path, *, name: str, retry: bool = False)
             shutil.copyfile(project / file, workspace / file)
     if not (workspace / "src").is_symlink():
         (workspace / "src").symlink_to(Path("..") / ".." / "src")
-    _warn_of_another_list(workspace / ORIGIN, sources.resolve())
+    warn_of_another_list(workspace / ORIGIN, sources.resolve())
     _place(sources, workspace / SOURCES)
     versions.repro(
         workspace,
@@ -117,7 +117,8 @@ def _check_project(project: Path) -> None:
         )
 
 
-def _warn_of_another_list(note: Path, sources: Path) -> None:
+def warn_of_another_list(note: Path, sources: Path | str) -> None:
+    """Note in a workspace which list it follows, and say so when that was another one."""
     before = note.read_text().strip() if note.exists() else str(sources)
     if before != str(sources):
         logger.warning(

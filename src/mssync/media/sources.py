@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import fsspec
 
@@ -16,6 +17,8 @@ from mssync.timing import milliseconds
 
 logger = logging.getLogger(__name__)
 
+# The environment variable that names the base, for commands.
+BASE = "MSSYNC_SOURCE_BASE"
 COLUMNS = ("source", "speaker_id", "split", "start_s", "end_s", "language", "licence")
 
 
@@ -164,27 +167,61 @@ def fetch_list(uri: str, target: Path, *, base: str) -> str:
     Args:
         uri: A path, or a URL that fsspec knows (`https://`, `s3://`).
         target: File to write.
-        base: Folder or URL that relative sources start from; empty: the list's own.
+        base: Folder or http(s) URL that relative sources start from; empty: the list's own.
 
     Returns:
-        That base.
+        That base, a folder as an absolute path.
 
     Raises:
-        InputError: If the list cannot be read.
+        InputError: If the list cannot be read, or its own place cannot be a base.
     """
+    named = _without_secrets(uri)
     try:
         with fsspec.open(uri, "rb") as file:
             content = file.read()
         text = content.decode("utf-8-sig")
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # each of fsspec's libraries has errors of its own
+        cause = f"{type(error).__name__}: {error}".replace(uri, named)
         raise InputError(
-            f"the list {uri} cannot be read ({error}): name a file or URL of comma-separated UTF-8 "
-            "that this step can reach"
+            f"the list {named} cannot be read ({cause}): name a file or URL of comma-separated "
+            "UTF-8 that can be reached from here"
         ) from error
+    found = _base(base or _folder(uri, named))
     records.write_text(target, text)
-    if base:
+    return found
+
+
+def _folder(uri: str, named: str) -> str:
+    """Where a list is."""
+    address = urlsplit(uri)
+    if "://" not in uri:
+        return str(Path(uri).resolve().parent)
+    if address.scheme == "file":
+        return str(Path(unquote(address.path)).parent)
+    if is_url(uri):
+        return urlunsplit((address.scheme, address.netloc, address.path.rsplit("/", 1)[0], "", ""))
+    raise InputError(
+        f"the list is at {named}, from where sources cannot be fetched: say which folder or "
+        "http(s) URL they start from (source_base)"
+    )
+
+
+def _base(base: str) -> str:
+    if is_url(base):
         return base
-    return uri.rsplit("/", 1)[0] if "://" in uri else str(Path(uri).resolve().parent)
+    if "://" in base:
+        raise InputError(
+            f"sources start from {_without_secrets(base)}, expected a folder or an http(s) URL "
+            "(source_base)"
+        )
+    return str(Path(base).resolve())
+
+
+def _without_secrets(uri: str) -> str:
+    """An address without user, password and query: what may be logged."""
+    address = urlsplit(uri)
+    host = address.netloc.rpartition("@")[2]
+    return urlunsplit((address.scheme, host, address.path, "", "")) if "://" in uri else uri
 
 
 def write_sources(path: Path, sources: Iterable[Source]) -> None:

@@ -52,7 +52,7 @@ def run(
         syncers: Folder of `train_syncers`; its evaluators judge.
         generator: Folder of `train_generator`.
         out: Folder for `metrics.json` and `gallery/index.html`.
-        params: The stage's params.
+        params: The stage's section.
         run: Seed, device, threads.
         paths: The MLflow store, and the name of the champion in it.
         store: Where the sound of the gallery's clips is.

@@ -80,8 +80,8 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
     if decision["decision"] != PROMOTE:
         logger.info("promote: nothing to apply: %s", decision["reason"])
         return None
-    _check_reign(decision["champion"], paths)
     sha256 = decision["challenger"]["sha256"]
+    _check_reign(decision["champion"], sha256, paths)
     run_id = tracking.recall_run(sha256)
     if run_id is None:
         raise InputError(
@@ -104,12 +104,15 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
     return version
 
 
-def _check_reign(met: dict[str, Any] | None, paths: Paths) -> None:
-    """Refuse a decision that was taken against another champion than today's."""
+def _check_reign(met: dict[str, Any] | None, challenger: str, paths: Paths) -> None:
+    """Refuse a decision that was taken against another champion than today's.
+
+    That the challenger reigns already is well: an `apply` that was killed is called again.
+    """
     champion = tracking.champion(paths.tracking_uri, paths.model_name)
     then = met["sha256"] if met else None
     now = champion.sha256 if champion else None
-    if then != now:
+    if now not in (then, challenger):
         raise InputError(
             f"the decision was taken against {_named(then)}, the registry's champion is "
             f"{_named(now)}: evaluate again "

@@ -5,6 +5,7 @@ The JSON holds what is needed to build the module again and to know where it cam
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,14 +28,21 @@ def save(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any
         folder: Created, or replaced.
         tensors: Everything that is a tensor, by name.
         metadata: Everything else; must survive JSON.
+
+    Raises:
+        OSError: If it cannot be written.
     """
     temporary = _writing(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())},
-        temporary / WEIGHTS,
-    )
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())},
+            temporary / WEIGHTS,
+        )
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else 0, str(error), str(temporary)) from error
     (temporary / METADATA).write_text(json.dumps(dict(metadata), indent=2, sort_keys=True) + "\n")
     if folder.exists():
         previous = _previous(folder)
