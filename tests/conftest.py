@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import mlflow
 import pytest
 import torch
 
@@ -51,6 +52,17 @@ def real_clips():
     if not named:
         pytest.skip("MSSYNC_TEST_CLIPS names no folder of real clips")
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def tracked_runs():
+    """Runs of an experiment in a workspace's own MLflow store."""
+
+    def runs(workspace, experiment="mssync"):
+        client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+        return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+
+    return runs
 
 
 @pytest.fixture

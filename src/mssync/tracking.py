@@ -258,13 +258,16 @@ def numbers(nested: Mapping[str, object], prefix: str = "") -> dict[str, float]:
 def _client(uri: str) -> Any:  # noqa: ANN401 - mlflow is untyped
     import mlflow
 
+    # not mlflow.set_tracking_uri: that is for the whole process, and for what it starts
     with _explained(uri):
-        mlflow.set_tracking_uri(_uri(uri))
         return mlflow.MlflowClient(_uri(uri))
 
 
 def _uri(configured: str) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or configured
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or configured
+    file = uri.removeprefix("sqlite:///")
+    # MLflow keeps what it opened by name, and a relative name means another file elsewhere
+    return f"sqlite:///{Path(file).resolve()}" if file != uri else uri
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import subprocess
 import threading
 import time
 
-import mlflow
 import pytest
 
 from mssync import steps
@@ -45,7 +44,7 @@ def run(folder, small_corpus, params, **where):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root runs containers as another user")
 def test_the_graph_runs_as_any_user_without_network_and_capabilities(
-    open_folder, small_corpus, tiny
+    open_folder, small_corpus, tiny, tracked_runs
 ):
     reports = run(open_folder, small_corpus, tiny, user=NOBODY)
     workspace = open_folder / "workspace"
@@ -53,11 +52,10 @@ def test_the_graph_runs_as_any_user_without_network_and_capabilities(
     assert decision["decision"] in ("promote", "refuse")
     written = workspace / "data" / "dataset" / "card.md"
     assert written.stat().st_uid == int(NOBODY.split(":")[0])
-    mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow.db'}")
-    runs = mlflow.search_runs(experiment_names=[tiny.paths.experiment])
-    assert set(runs["tags.kfp_run_id"]) == {reports.name}
-    assert all(digest.startswith("sha256:") for digest in runs["tags.image_digest"])
-    assert all(len(sha) == 40 for sha in runs["tags.git_sha"])
+    tags = [run.data.tags for run in tracked_runs(workspace)]
+    assert {tag["kfp_run_id"] for tag in tags} == {reports.name}
+    assert all(tag["image_digest"].startswith("sha256:") for tag in tags)
+    assert all(len(tag["git_sha"]) == 40 for tag in tags)
 
 
 def kill_when_begun(folder, step):

@@ -4,11 +4,11 @@ import json
 import subprocess
 import sys
 
-import mlflow
 import pytest
 import yaml
 from filelock import FileLock
 
+from mssync import tracking
 from mssync.data import dataset
 from mssync.errors import InputError, StageFailedError
 from mssync.ledger import ATTEMPTS, read_attempts
@@ -104,14 +104,13 @@ def test_every_step_logs_numbers(finished):
         assert artifacts(workspace, task)["metrics"]["metadata"]
 
 
-def test_runs_say_where_they_come_from(finished, tiny):
+def test_runs_say_where_they_come_from(finished, tracked_runs, tiny):
     workspace, reports = finished
-    mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow.db'}")
-    runs = mlflow.search_runs(experiment_names=[tiny.paths.experiment])
-    assert set(runs["tags.kfp_run_id"]) == {reports.name}
-    assert sorted(runs["tags.mlflow.runName"]) == ["train-generator", "train-syncers"]
-    version = mlflow.MlflowClient().get_model_version_by_alias(tiny.paths.model_name, "champion")
-    assert str(version.version) == "1"
+    runs = tracked_runs(workspace)
+    assert sorted(run.info.run_name for run in runs) == ["train-generator", "train-syncers"]
+    assert {run.data.tags["kfp_run_id"] for run in runs} == {reports.name}
+    uri = f"sqlite:///{workspace / 'mlflow.db'}"
+    assert tracking.champion(uri, tiny.paths.model_name).version == "1"
 
 
 def test_everything_the_runner_said_is_kept(finished):

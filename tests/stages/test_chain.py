@@ -3,7 +3,6 @@
 import json
 from types import SimpleNamespace
 
-import mlflow
 import numpy as np
 import pytest
 
@@ -182,17 +181,16 @@ def test_the_metrics_have_ceiling_floors_and_the_generated_score(chain):
         assert entry["value"] > 0
 
 
-def test_every_run_says_where_it_comes_from(chain):
-    mlflow.set_tracking_uri(chain.params.paths.tracking_uri)
-    runs = mlflow.search_runs(experiment_names=[chain.params.paths.experiment])
-    assert sorted(runs["tags.mlflow.runName"]) == ["train-generator", "train-syncers"]
+def test_every_run_says_where_it_comes_from(chain, tracked_runs):
+    runs = {run.info.run_name: run for run in tracked_runs(chain.folder)}
+    assert sorted(runs) == ["train-generator", "train-syncers"]
     revision = dataset.load_metadata(chain.folder / "data" / "dataset")["revision"]
-    assert set(runs["tags.dataset_revision"]) == {revision}
-    for tag in ("git_sha", "git_dirty", "params_hash", "seed", "image_digest", "kfp_run_id"):
-        assert runs[f"tags.{tag}"].notna().all()
-    assert (runs["status"] == "FINISHED").all()
-    scored = runs[runs["tags.mlflow.runName"] == "train-generator"]
-    assert scored["metrics.eval.lse_d.all.level0.value"].notna().any()
+    for run in runs.values():
+        assert run.data.tags["dataset_revision"] == revision
+        assert run.info.status == "FINISHED"
+        for tag in ("git_sha", "git_dirty", "params_hash", "seed", "image_digest", "kfp_run_id"):
+            assert run.data.tags[tag]
+    assert "eval.lse_d.all.level0.value" in runs["train-generator"].data.metrics
 
 
 def test_media_that_are_gone_stop_the_stage_and_say_what_to_do(chain, tmp_path, store):
