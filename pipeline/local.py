@@ -202,7 +202,7 @@ def docker_runner(
     mounts = [Mount(str(folder), str(folder), type="bind") for folder in outermost]
     if not is_url(base) and not any(Path(base).is_relative_to(one) for one in outermost):
         mounts.append(Mount(base, base, type="bind", read_only=True))
-    label = f"{LABEL}={os.getpid()}-{time.time_ns()}"
+    name = f"{os.getpid()}-{time.time_ns()}"
     strict: Mapping[str, Any] = {
         "user": user,
         "network_mode": where.network,
@@ -211,7 +211,7 @@ def docker_runner(
         "tmpfs": {"/tmp": ""},
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
-        "labels": [label],
+        "labels": {LABEL: name},
     }
     try:
         client = docker.from_env()
@@ -238,7 +238,7 @@ def docker_runner(
     except docker.errors.DockerException as error:
         raise ToolError(f"{where.image} does not run: {error}") from error
     finally:
-        for container in client.containers.list(filters={"label": label}):
+        for container in client.containers.list(filters={"label": f"{LABEL}={name}"}):
             container.kill()
         client.close()
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -58,14 +60,9 @@ def test_the_graph_runs_as_any_user_without_network_and_capabilities(
     assert all(len(tag["git_sha"]) == 40 for tag in tags)
 
 
-def kill_when_begun(folder, step):
-    """Kill the container of a step, as the kernel does when memory runs out."""
-    deadline = time.monotonic() + 120
-    while not list((folder / "workspace" / "runs").glob(f"*/{step}/{steps.BEGUN}")):
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.05)
-    running = subprocess.run(
+def containers(folder):
+    """Ids of the containers that work in a folder's workspace."""
+    return subprocess.run(
         [
             *(DOCKER, "ps", "--quiet", "--filter", f"label={local.LABEL}"),
             *("--filter", f"volume={folder / 'workspace'}"),
@@ -74,7 +71,19 @@ def kill_when_begun(folder, step):
         text=True,
         check=True,
     ).stdout.split()
-    subprocess.run([DOCKER, "kill", *running], check=True, capture_output=True)
+
+
+def wait_for(folder, step):
+    deadline = time.monotonic() + 120
+    while not list((folder / "workspace" / "runs").glob(f"*/{step}/{steps.BEGUN}")):
+        assert time.monotonic() < deadline, f"{step} never began"
+        time.sleep(0.05)
+
+
+def kill_when_begun(folder, step):
+    """Kill the container of a step, as the kernel does when memory runs out."""
+    wait_for(folder, step)
+    subprocess.run([DOCKER, "kill", *containers(folder)], check=True, capture_output=True)
 
 
 def test_a_step_that_is_killed_fails_the_run_and_is_named(open_folder, small_corpus, tiny):
@@ -85,6 +94,27 @@ def test_a_step_that_is_killed_fails_the_run_and_is_named(open_folder, small_cor
     with pytest.raises(StageFailedError, match="extract_landmarks, shard 0-of-2: killed: no rep"):
         run(open_folder, small_corpus, tiny)
     killer.join()
+
+
+def test_a_run_that_is_interrupted_leaves_no_container(open_folder, small_corpus, root):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pipeline", "run-local", "--runner", "docker"),
+            *("--sources", small_corpus / "sources.csv", "--image", IMAGE),
+            *("--source-base", small_corpus / "media", "--params", "params.test.yaml"),
+            *("--workspace", open_folder / "workspace"),
+        ],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(open_folder, "extract_landmarks-0-of-2")
+    assert containers(open_folder)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode != 0
+    assert containers(open_folder) == []
 
 
 def test_an_image_that_is_not_there_is_named_with_what_to_do(open_folder, small_corpus, tiny):
