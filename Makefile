@@ -81,6 +81,7 @@ compile: setup ## Write the Kubeflow graph to build/pipeline.yaml (SHARDS=8, IMA
 	@MSSYNC_IMAGE="$(IMAGE)" $(PY) -m pipeline compile $(if $(SHARDS),--shards $(SHARDS)) $(ARGS)
 
 run-local: setup ## Run the Kubeflow graph here (RUNNER=docker, SHARDS=2, SOURCES=, NAME= as for demo)
+	@case "$(NAME)" in [!A-Za-z0-9]*|*[!A-Za-z0-9._-]*) echo "NAME is letters, digits, . _ -, found '$(NAME)'" >&2; exit 1;; esac
 	@MSSYNC_IMAGE="$(IMAGE)" $(PY) -m pipeline run-local $(if $(SHARDS),--shards $(SHARDS)) $(if $(RUNNER),--runner $(RUNNER)) \
 	  $(if $(SOURCES),--sources "$(SOURCES)") $(if $(NAME),--workspace "$(WORKSPACE)") $(ARGS)
 

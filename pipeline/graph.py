@@ -4,6 +4,7 @@ Shards are unrolled when the graph is compiled: plain tasks get the retries, the
 the status that a loop's iterations do not get on the engine.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,8 +77,11 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
         InputError: If there are too few or too many shards, or no image is named.
     """
     check_shards(shards)
-    if not target.image or target.image.endswith("@"):
-        raise InputError(f"expected NAME:TAG or NAME@sha256:... as image, found {target.image!r}")
+    if not re.fullmatch(r"[\w.][\w.:/-]*(@sha256:[0-9a-f]{64})?", target.image):
+        raise InputError(
+            "expected NAME:TAG or NAME@sha256: and 64 digits as image, found "
+            f"{target.image!r} (IMAGE=..., --image)"
+        )
     defaults = params.model_dump(mode="json")
 
     def ready(task: PipelineTask, name: str, label: str = "") -> PipelineTask:

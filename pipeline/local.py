@@ -4,21 +4,23 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+import psutil
 from filelock import FileLock, Timeout
 from kfp import local
 from kfp.components import load_component_from_file
 
 from mssync import steps
-from mssync.demo.chain import ORIGIN, warn_of_another_list
+from mssync.demo.chain import KUBEFLOW, ORIGIN, warn_of_another_list
 from mssync.errors import InputError, StageFailedError, ToolError
 from mssync.media.fetch import is_url
 from mssync.media.sources import fetch_list
@@ -85,12 +87,15 @@ def run(
     workspace, media = where.workspace.resolve(), default_folder().resolve()
     if (workspace / "dvc.yaml").exists():
         raise InputError(
-            f"{workspace} is a workspace of `make demo`, whose outputs DVC keeps: name another"
+            f"{workspace} is a workspace of `make demo`, whose outputs DVC keeps: give this run "
+            "another name (NAME=..., --workspace)"
         )
     run_id = f"local-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    root, reports = workspace / "kfp", workspace / "runs" / run_id
+    root, reports = workspace / KUBEFLOW, workspace / "runs" / run_id
     _make_writable(workspace / LIST.parent)
     base = fetch_list(sources, workspace / LIST, base=source_base)
+    if "://" not in sources:
+        sources = str(Path(sources).resolve())
     warn_of_another_list(workspace / ORIGIN, sources)
     for folder in (root, reports, media):
         _make_writable(folder)
@@ -109,7 +114,7 @@ def run(
         target = graph.Target(where.image, environment, cluster=False)
         compiling.write(graph.build(params, target, shards=shards), reports / PIPELINE)
         pipeline = load_component_from_file(str(reports / PIPELINE))
-        with _followed(reports / LOG):
+        with _followed(reports / LOG), _no_step_left():
             try:
                 pipeline(
                     sources=str(workspace / LIST),
@@ -119,6 +124,8 @@ def run(
                 )
             except RuntimeError as error:
                 raise StageFailedError(_told(reports, str(error))) from error
+            except KeyboardInterrupt as error:
+                raise StageFailedError(_told(reports, "the run was stopped")) from error
     # a container that is gone before it is asked counts as a success for the runner
     if not all((reports / name / steps.DONE).exists() for name in graph.reports(shards)):
         raise StageFailedError(_told(reports, "a step ended without a report"))
@@ -144,8 +151,26 @@ def _alone(workspace: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise InputError(
-            f"another run works in {workspace}: wait for it, or name another --workspace"
+            f"another run works in {workspace}: wait for it, or take another workspace (NAME=..., "
+            "--workspace)"
         ) from error
+
+
+@contextmanager
+def _no_step_left() -> Iterator[None]:
+    """Within, SIGTERM is an interrupt; in the end, no step works on without its run."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                process.terminate()
 
 
 def _give(folders: Sequence[Path], user: str) -> None:
@@ -271,4 +296,11 @@ def _followed(log: Path) -> Iterator[None]:
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*")
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_not_of_kubeflow)
         yield
+
+
+def _not_of_kubeflow(record: logging.LogRecord) -> bool:
+    """Kubeflow speaks through the root logger, of folders that it calls workspaces."""
+    return record.name != "root" or record.levelno >= logging.WARNING

@@ -127,6 +127,7 @@ def step(name: str, workspace: str, *, shard: str = "") -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         _begin(report, folder)
+        logger.info("%s begins in %s", report.name, folder)
         yield
         records.write_text(report / DONE, "")
     except BaseException as error:

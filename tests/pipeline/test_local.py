@@ -1,15 +1,19 @@
 """The graph on Kubeflow's subprocess runner: real steps, real files."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 import yaml
 from filelock import FileLock
 
-from mssync import tracking
+from mssync import steps, tracking
 from mssync.data import dataset
+from mssync.demo import chain
 from mssync.errors import InputError, StageFailedError
 from mssync.ledger import ATTEMPTS, read_attempts
 from pipeline import local
@@ -180,12 +184,51 @@ def test_a_workspace_that_dvc_keeps_is_left_alone(tmp_path, small_corpus, tiny):
         run(tmp_path, small_corpus, tiny)
 
 
+def test_a_workspace_of_the_graph_is_left_alone_by_dvc(finished, small_corpus, root, tmp_path):
+    project = tmp_path / "project"
+    (project / "src" / "mssync").mkdir(parents=True)
+    (project / "dvc.yaml").write_text("")
+    (project / "runs").mkdir()
+    (project / "runs" / "mine").symlink_to(finished[0])
+    with pytest.raises(InputError, match="is a workspace of `make run-local`"):
+        chain.run_sources(project, small_corpus / "sources.csv", name="mine")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_no_step_behind_and_says_how_to_go_on(
+    root, tmp_path, small_corpus, number, own_stores
+):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pipeline", "run-local", "--params", "params.test.yaml"),
+            *("--sources", small_corpus / "sources.csv", "--workspace", tmp_path / "w"),
+            *("--source-base", small_corpus / "media"),
+        ],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while not list((tmp_path / "w" / "runs").glob(f"*/extract_*/{steps.BEGUN}")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(number)
+    said = process.communicate()[0]
+    assert process.returncode == 1
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
 def test_two_runs_at_a_time_do_not_share_a_workspace(tmp_path, small_corpus, tiny, own_stores):
     with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run works in"):
         run(tmp_path, small_corpus, tiny)
 
 
-@pytest.mark.parametrize("image", ["", "name@"])
+@pytest.mark.parametrize("image", ["", "name@", "name@sha256:...", "two words"])
 def test_an_image_without_a_name_is_refused(root, tmp_path, image):
     code, said = command(root, "compile", "--image", image, "--output", tmp_path / "p.yaml")
     assert code == 1

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path("data/sources.csv")
 ORIGIN = "made-from.txt"
+# Kubeflow's own artifacts: the mark of a workspace that is not DVC's.
+KUBEFLOW = "kfp"
 DOWNLOAD = "download-videos"
 # 11 minutes of 14 people: enough for the syncers to know speakers they never heard.
 _CORPUS = corpus.CorpusSpec(speakers=14, clips_per_speaker=5, test_speakers=2, val_speakers=2)
@@ -78,8 +80,8 @@ def run_sources(project: Path, sources: Path, *, name: str, retry: bool = False)
         The workspace.
 
     Raises:
-        InputError: If `project` is not the project's folder, the list is missing, or the name
-            could not be a folder's.
+        InputError: If `project` is not the project's folder, the list is missing, the name could
+            not be a folder's, or the folder is a workspace of the Kubeflow graph.
         ToolError: If a stage fails.
     """
     _check_project(project)
@@ -92,6 +94,10 @@ def run_sources(project: Path, sources: Path, *, name: str, retry: bool = False)
             "(NAME=..., --name)"
         )
     workspace = project / "runs" / name
+    if (workspace / KUBEFLOW).exists():
+        raise InputError(
+            f"{workspace} is a workspace of `make run-local`: give this run another name (NAME=...)"
+        )
     workspace.mkdir(parents=True, exist_ok=True)
     versions.init_workspace(workspace, cache=(project / ".dvc" / "cache").resolve())
     for file in _SHARED:
