@@ -74,7 +74,9 @@ def measure_steps(folder: Path, image: str) -> dict[str, float]:
     """Seconds of an empty step: plain, on the subprocess runner, on the Docker runner."""
     os.environ[RUN_ID] = "bench"
     plain = [sys.executable, "-c", PLAIN.format(workspace=str(folder))]
-    figures = {"plain_step_s": _best(lambda: subprocess.run(plain, check=True))}
+    figures = {
+        "plain_step_s": _best(lambda: subprocess.run(plain, check=True, capture_output=True))
+    }
     runners = {"subprocess": local.SubprocessRunner(use_venv=False)}
     with ExitStack() as stack:
         try:

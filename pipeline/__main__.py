@@ -1,14 +1,13 @@
 """The command line of the pipeline: `python -m pipeline`."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from mssync import log
-from mssync.errors import InputError, MsSyncError
+from mssync.cli import guarded
+from mssync.errors import InputError
 from mssync.media.sources import BASE
 from mssync.params import load
 
@@ -25,16 +24,6 @@ IMAGE = "MSSYNC_IMAGE"
 DEMO = Path("runs/pipeline")
 Shards = Annotated[int, typer.Option(help="Parts that the list is cut into, at most 64.")]
 Image = Annotated[str, typer.Option(envvar=IMAGE, help="Image of every step.")]
-
-
-def main() -> None:
-    """Run the command line; an error raised on purpose is one message and exit code 1."""
-    try:
-        log.set_up()
-        app()
-    except (MsSyncError, OSError) as error:
-        logger.error("%s", error)
-        sys.exit(1)
 
 
 @app.command("compile")
@@ -125,4 +114,4 @@ def run_local(
 
 
 if __name__ == "__main__":
-    main()
+    guarded(app)

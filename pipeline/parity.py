@@ -6,10 +6,8 @@ Each engine starts from an empty workspace, with a media store and an MLflow sto
 """
 
 import json
-import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,15 +20,14 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from mssync import log, records, tracking
+from mssync import records, tracking
+from mssync.cli import guarded
 from mssync.data import dataset
 from mssync.demo import chain, corpus
-from mssync.errors import InputError, MsSyncError, StageFailedError
+from mssync.errors import InputError, StageFailedError
 from mssync.params import load
 from mssync.parts import read_parts
 from pipeline import local
-
-logger = logging.getLogger("pipeline.parity")
 
 TOLERANCE = 1e-6
 CLIPS = 8
@@ -177,9 +174,4 @@ def _stores_in(folder: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    try:
-        log.set_up()
-        typer.run(main)
-    except (MsSyncError, OSError) as error:
-        logger.error("%s", error)
-        sys.exit(1)
+    guarded(lambda: typer.run(main))

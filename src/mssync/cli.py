@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -33,10 +34,15 @@ PARAMS = Path("params.yaml")
 
 
 def main() -> None:
-    """Run the command line; an error raised on purpose is one message and exit code 1."""
+    """Run the command line."""
+    guarded(app)
+
+
+def guarded(command: Callable[[], object]) -> None:
+    """Run a command line; an error raised on purpose is one message and exit code 1."""
     try:
         log.set_up()
-        app()
+        command()
     except (MsSyncError, OSError) as error:
         logger.error("%s", error)
         sys.exit(1)
