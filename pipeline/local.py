@@ -65,7 +65,7 @@ def run(
     shards: int = 1,
     apply_promotion: bool = False,
 ) -> Path:
-    """Run the whole graph; called again on the same workspace, finished work is not done again.
+    """Run the whole graph; called again on the same workspace, it goes on from what is finished.
 
     Args:
         params: The whole file.
@@ -92,16 +92,17 @@ def run(
         )
     run_id = f"local-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     root, reports = workspace / KUBEFLOW, workspace / "runs" / run_id
-    _make_writable(workspace / LIST.parent)
-    base = fetch_list(sources, workspace / LIST, base=source_base)
-    if "://" not in sources:
-        sources = str(Path(sources).resolve())
-    warn_of_another_list(workspace / ORIGIN, sources)
-    for folder in (root, reports, media):
-        _make_writable(folder)
-    environment = {steps.RUN_ID: run_id, "MSSYNC_MEDIA": str(media)}
-    environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    with _alone(workspace), ExitStack() as stack:
+    _make_writable(workspace)
+    with ExitStack() as stack:
+        stack.enter_context(_alone(workspace))
+        base = fetch_list(sources, workspace / LIST, base=source_base)
+        if "://" not in sources:
+            sources = str(Path(sources).resolve())
+        warn_of_another_list(workspace / ORIGIN, sources)
+        for folder in (root, reports, media):
+            _make_writable(folder)
+        environment = {steps.RUN_ID: run_id, "MSSYNC_MEDIA": str(media)}
+        environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if where.runner == "docker":
             environment |= resources.caches(str(workspace))
             _give([root, reports], where.user)
