@@ -18,7 +18,7 @@ GIT_DIRTY = $(if $(filter unknown,$(GIT_SHA)),unknown,$(if $(shell git status --
 BUILD_ARGS = GIT_SHA GIT_DIRTY $(foreach name,BASE_IMAGE TORCH_BACKEND TORCH_INDEX,$(if $($(name)),$(name)))
 NEEDS_DOCKER = $(DOCKER) info >/dev/null 2>&1 || { echo "an image needs a Docker engine, and none answers '$(DOCKER) info': start or install Docker; on a CI machine without it: eval \"\$$(.ci/docker-engine start)\"" >&2; exit 1; }
 
-.PHONY: help setup demo test check format repro retry funnel dag mlflow lock image test-image \
+.PHONY: help setup demo test check format repro retry funnel links dag mlflow lock image test-image \
   compile run-local parity clean
 
 help: ## List the targets
@@ -52,11 +52,14 @@ format: setup ## Format and sort imports
 repro: setup ## Run the stages whose inputs, parameters or code changed
 	@mssync demo $(OF)
 
-retry: setup ## Try again what could not be downloaded (SOURCES=, NAME= as for demo), then go on
-	@mssync demo --retry $(OF)
+retry: setup ## Try again what could not be downloaded (SOURCES=, NAME= as for demo; AGAIN="gone geo"), then go on
+	@MSSYNC_AGAIN="$(AGAIN)" mssync demo --retry $(OF)
 
 funnel: setup ## Show how many clips each stage kept, and why not the others (NAME=...)
 	@mssync funnel --ledger "$(WORKSPACE)/ledger"
+
+links: setup ## Show how many links of the list still answer, run after run (NAME=...)
+	@mssync links --ledger "$(WORKSPACE)/ledger"
 
 dag: setup ## Draw the chain
 	@dvc dag

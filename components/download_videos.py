@@ -34,6 +34,7 @@ def download_videos(
     with steps.step("download_videos", workspace, shard=shard):
         from pathlib import Path
 
+        from mssync.download import access
         from mssync.media.store import MediaStore, default_folder
         from mssync.params import DownloadVideos, Run, validate
         from mssync.stages import download_videos as stage
@@ -48,6 +49,8 @@ def download_videos(
             workers=validate(Run, run, name="run").workers,
             base=source_base,
             whole=False,
+            takedown=Path("data/takedown.csv"),
+            access=access.from_environment(),
         )
         steps.refer(manifest, out, clips=results["clips_kept"])
         steps.log_metrics(metrics, results)

@@ -8,7 +8,7 @@ import typer
 
 from mssync.cli import guarded
 from mssync.errors import InputError
-from mssync.media.sources import BASE
+from mssync.lists.sources import BASE
 from mssync.params import load
 
 logger = logging.getLogger("pipeline")

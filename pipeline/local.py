@@ -22,8 +22,7 @@ from kfp.components import load_component_from_file
 from mssync import steps
 from mssync.demo.chain import KUBEFLOW, ORIGIN, warn_of_another_list
 from mssync.errors import InputError, StageFailedError, ToolError
-from mssync.media.fetch import is_url
-from mssync.media.sources import fetch_list
+from mssync.lists.sources import fetch_list, scheme_of, without_secrets
 from mssync.media.store import default_folder
 from mssync.params import Params
 from pipeline import compiling, graph, resources
@@ -34,7 +33,7 @@ Runner = Literal["subprocess", "docker"]
 LIST = Path("list/sources.csv")
 LOG, PIPELINE = "log.txt", "pipeline.yaml"
 LABEL = "mssync.run"
-_PASSED_ON = ("MLFLOW_TRACKING_URI", "MSSYNC_LOG")
+_PASSED_ON = ("MLFLOW_TRACKING_URI", "MSSYNC_LOCAL_MIRRORS", "MSSYNC_LOG")
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,8 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(_alone(workspace))
         base = fetch_list(sources, workspace / LIST, base=source_base)
-        if "://" not in sources:
-            sources = str(Path(sources).resolve())
-        warn_of_another_list(workspace / ORIGIN, sources)
+        listed = without_secrets(sources) if scheme_of(sources) else str(Path(sources).resolve())
+        warn_of_another_list(workspace / ORIGIN, listed)
         for folder in (root, reports, media):
             _make_writable(folder)
         environment = {steps.RUN_ID: run_id, "MSSYNC_MEDIA": str(media)}
@@ -226,7 +224,7 @@ def docker_runner(
     user = where.user or f"{os.getuid()}:{os.getgid()}"
     outermost = [one for one in writable if not set(one.parents) & set(writable)]
     mounts = [Mount(str(folder), str(folder), type="bind") for folder in outermost]
-    if not is_url(base) and not any(Path(base).is_relative_to(one) for one in outermost):
+    if not scheme_of(base) and not any(Path(base).is_relative_to(one) for one in outermost):
         mounts.append(Mount(base, base, type="bind", read_only=True))
     name = f"{os.getpid()}-{time.time_ns()}"
     strict: Mapping[str, Any] = {

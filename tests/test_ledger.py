@@ -41,9 +41,9 @@ def test_a_clip_is_decided_once(tmp_path):
 
 def test_attempts_grow(tmp_path):
     path = tmp_path / ATTEMPTS
-    append_attempts(path, [Attempt("a", 1.0, 0.5, "network", "refused")])
+    append_attempts(path, [Attempt("a", 1.0, 0.5, "connection", "refused")])
     append_attempts(path, [Attempt("a", 2.0, 0.5, "done")])
-    assert [row["outcome"] for row in read(path, None)] == ["network", "done"]
+    assert [row["outcome"] for row in read(path, None)] == ["connection", "done"]
 
 
 def test_the_funnel_counts_rejections_by_reason(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from mssync import records, shards
 from mssync.errors import InputError, StageFailedError
 from mssync.ledger import ATTEMPTS, DECISIONS, read_attempts, read_decisions
-from mssync.media.sources import read_sources
+from mssync.lists.sources import read_sources
 from mssync.parts import read_parts
 from mssync.stages import download_videos, extract_audio
 from mssync.steps import Shard

@@ -50,7 +50,7 @@ def shard(
         from pathlib import Path
 
         from mssync import shards as cutting
-        from mssync.media.sources import fetch_list
+        from mssync.lists.sources import fetch_list
         from mssync.params import Params, digest, validate
 
         sections = {

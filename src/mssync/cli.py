@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,16 +50,51 @@ def guarded(command: Callable[[], object]) -> None:
 
 @app.command()
 def download_videos(
-    sources: Annotated[Path, typer.Option(help="List of sources, comma-separated.")],
-    manifest: Annotated[Path, typer.Option(help="Manifest to write.")],
+    sources: Annotated[
+        Path, typer.Option(help="List of sources: .csv, .jsonl or .parquet (docs/sources.md).")
+    ],
+    manifest: Annotated[
+        Path, typer.Option(help="Manifest to write; provenance.parquet is written beside it.")
+    ],
     ledger: StageLedger,
+    takedown: Annotated[
+        Path | None, typer.Option(help="List of what must not come back (docs/sources.md).")
+    ] = None,
+    again: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="MSSYNC_AGAIN",
+            help="Reason code to try again though asking again seldom helps, such as gone; "
+            "repeat for several.",
+        ),
+    ] = None,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Fetch the listed videos into the media store and cut them."""
-    from mssync.media.sources import BASE
+    """Fetch the listed videos into the media store and cut them.
+
+    Sources are files, http(s) links, pages of video sites (yt-dlp) and s3:// objects. Run it again
+    to go on: clips that are there are not fetched again, and of the failures only those that may
+    have passed are tried. How hard hosts are asked, how much is fetched and what is refused is set
+    in the section download_videos of the parameter file.
+
+    \b
+    MSSYNC_MEDIA          where media are stored
+    MSSYNC_SOURCE_BASE    folder or URL that relative sources start from
+    MSSYNC_SECRETS        file with cookies, proxy and headers (docs/sources.md)
+    MSSYNC_LOCAL_MIRRORS  hosts or networks that may be asked though they are not public
+    """  # noqa: D301 - the escape is click's mark of a paragraph that keeps its lines
+    from mssync.download import access
+    from mssync.lists.sources import BASE
     from mssync.media.store import MediaStore, default_folder
+    from mssync.reasons import DOWNLOAD
     from mssync.stages import download_videos as stage
 
+    unknown = sorted(set(again or ()) - set(DOWNLOAD))
+    if unknown:
+        raise InputError(
+            f"--again {unknown[0]}: expected a reason code of the download, one of "
+            f"{', '.join(DOWNLOAD)}"
+        )
     loaded = load(params)
     stage.run(
         sources,
@@ -69,6 +104,45 @@ def download_videos(
         store=MediaStore(default_folder()),
         workers=loaded.run.workers,
         base=os.environ.get(BASE, ""),
+        takedown=takedown,
+        again=again or (),
+        access=access.from_environment(),
+    )
+
+
+@app.command()
+def import_sources(
+    form: Annotated[
+        Literal["fomm", "voxceleb", "hdtf", "celebv-hq", "talkvid", "folder"],
+        typer.Argument(metavar="FORMAT", help="Whose list it is, or `folder` for media files."),
+    ],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="The file or folder to read.")],
+    out: Annotated[Path, typer.Option(help="List of sources to write, comma-separated.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of videos you have already, taken in place of their pages; of `folder`: "
+            "what sources are written relative to."
+        ),
+    ] = None,
+) -> None:
+    """Make a list of sources from another project's list, or from a folder.
+
+    \b
+    fomm       vox-metadata.csv of FOMM's video-preprocessing
+    voxceleb   the folder of annotations, id10001/VIDEO/00001.txt
+    hdtf       the folder HDTF_dataset
+    celebv-hq  celebvhq_info.json
+    talkvid    TalkVid's JSON
+    folder     media files; their first-level folders are the speakers
+    """  # noqa: D301 - the escape is click's mark of a paragraph that keeps its lines
+    from mssync.lists.importers import import_sources as write
+
+    summary = write(form, source, out, root=root)
+    typer.echo(f"{out}: {summary}")
+    typer.echo(
+        "Check before you use it: the column licence is empty, and what the list's makers allow "
+        "is no leave of the people in the videos or of their owners."
     )
 
 
@@ -264,3 +338,38 @@ def funnel(ledger: Ledger = Path("ledger")) -> None:
     for step in steps:
         reasons = ", ".join(f"{reason} {count}" for reason, count in step.reasons.items())
         typer.echo(f"{step.stage:<20}{step.clips_in:>6}{step.clips_out:>6}  {reasons}")
+
+
+@app.command()
+def links(
+    ledger: Ledger = Path("ledger"),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file too.")
+    ] = None,
+) -> None:
+    """Show how many links of the list still answer, run after run.
+
+    A run asks only for what it does not have: set download_videos.revalidate to true to ask for
+    all, which fetches nothing that has not changed.
+    """
+    import json
+    from dataclasses import asdict
+
+    from mssync.download.links import decay
+    from mssync.ledger import ATTEMPTS, DECISIONS, stream_attempts, stream_decisions
+    from mssync.records import write_text
+
+    stage = ledger / "download_videos"
+    if not (stage / ATTEMPTS).exists():
+        raise InputError(f"{stage} holds no attempts: run the chain first (make demo)")
+    listed = (decision.clip_id for decision in stream_decisions(stage / DECISIONS))
+    runs = list(decay(stream_attempts(stage / ATTEMPTS), listed))
+    typer.echo(f"{'run':<26}{'asked':>8}{'alive':>8}{'unsure':>8}{'dead':>8}{'alive':>8}  dead by")
+    for census in runs:
+        dead = ", ".join(f"{reason} {count}" for reason, count in census.dead.items())
+        typer.echo(
+            f"{census.run[:19] + 'Z':<26}{census.asked:>8}{census.alive:>8}{census.unsure:>8}"
+            f"{sum(census.dead.values()):>8}{census.alive / census.known:>8.1%}  {dead}"
+        )
+    if json_file:
+        write_text(json_file, json.dumps([asdict(census) for census in runs], indent=1) + "\n")

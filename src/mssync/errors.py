@@ -9,6 +9,10 @@ MsSyncError
 └── ToolError              an outside tool (ffmpeg, dvc, git) failed or is missing
 """
 
+from typing import Any
+
+from mssync.reasons import REASONS
+
 
 class MsSyncError(Exception):
     """Base of all errors raised on purpose: one message for the user, exit code 1.
@@ -36,14 +40,25 @@ class ClipRejectedError(MsSyncError):
     """One clip is unusable.
 
     Attributes:
-        reason: Short code of the cause, for tables (`no_face`, `corrupt`, ...).
+        reason: Short code of the cause, one of `mssync.reasons.REASONS`.
+        wait_s: How long the host asks to be left alone; None where it does not say.
     """
 
     code = "clip_rejected"
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, wait_s: float | None = None) -> None:
+        assert reason in REASONS, reason
         super().__init__(message)
         self.reason = reason
+        self.wait_s = wait_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep all of it on the way between processes."""
+        return _rejected, (self.reason, str(self), self.wait_s)
+
+
+def _rejected(reason: str, message: str, wait_s: float | None) -> ClipRejectedError:
+    return ClipRejectedError(reason, message, wait_s=wait_s)
 
 
 class StageFailedError(MsSyncError):

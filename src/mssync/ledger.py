@@ -5,9 +5,11 @@ and every score; nothing in it depends on when or how often the stage ran. DVC v
 `ledger/<stage>/attempts.parquet` grows with every run: times, errors, versions. DVC never sees it.
 """
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +21,8 @@ DECISIONS = "decisions.parquet"
 ATTEMPTS = "attempts.parquet"
 KEPT = "kept"
 REJECTED = "rejected"
+# What the detail of a duplicate begins with; the id of the clip that is kept follows.
+SAME_BYTES = "the same bytes as "
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class Attempt:
         duration_s: How long it took.
         outcome: `done`, or the code of the cause of the failure.
         detail: The tool's own words.
+        run: Start of the stage's run, ISO 8601 in UTC.
+        tries: How often it was asked for in this run.
+        bytes: What came over the wire.
+        tool: What fetched it, with its version.
     """
 
     clip_id: str
@@ -60,6 +68,10 @@ class Attempt:
     duration_s: float
     outcome: str
     detail: str = ""
+    run: str = ""
+    tries: int = 1
+    bytes: int = 0
+    tool: str = ""
 
 
 _ATTEMPTS = pa.schema(
@@ -69,6 +81,10 @@ _ATTEMPTS = pa.schema(
         ("duration_s", pa.float64()),
         ("outcome", pa.string()),
         ("detail", pa.string()),
+        ("run", pa.string()),
+        ("tries", pa.int32()),
+        ("bytes", pa.int64()),
+        ("tool", pa.string()),
     ]
 )
 
@@ -80,15 +96,22 @@ def write_decisions(path: Path, decisions: Iterable[Decision], score_names: Sequ
         ValueError: If a clip is decided twice.
     """
     ordered = sorted(decisions, key=lambda decision: decision.clip_id)
-    clip_ids = [decision.clip_id for decision in ordered]
-    if len(set(clip_ids)) != len(clip_ids):
-        twice = [clip for clip, count in Counter(clip_ids).items() if count > 1]
-        raise ValueError(f"clips decided more than once: {twice[:3]}")
+    write_sorted_decisions(path, ordered, score_names)
+
+
+def write_sorted_decisions(
+    path: Path, decisions: Iterable[Decision], score_names: Sequence[str]
+) -> None:
+    """Write decisions that come sorted by clip, with few of them in memory.
+
+    Raises:
+        ValueError: If a clip is decided twice, or they are not sorted.
+    """
     schema = pa.schema(
         [(name, pa.string()) for name in ("clip_id", "verdict", "reason", "detail")]
         + [(name, pa.float32()) for name in score_names]
     )
-    rows = [
+    rows = (
         {
             "clip_id": decision.clip_id,
             "verdict": KEPT if decision.kept else REJECTED,
@@ -96,9 +119,19 @@ def write_decisions(path: Path, decisions: Iterable[Decision], score_names: Sequ
             "detail": decision.detail,
         }
         | {name: float(decision.scores.get(name, float("nan"))) for name in score_names}
-        for decision in ordered
-    ]
+        for decision in _ascending(decisions)
+    )
     records.write(path, rows, schema)
+
+
+def _ascending(decisions: Iterable[Decision]) -> Iterator[Decision]:
+    before: str | None = None
+    for decision in decisions:
+        if before is not None and decision.clip_id <= before:
+            what = "decided more than once" if decision.clip_id == before else "not sorted"
+            raise ValueError(f"clips {what}: {decision.clip_id}")
+        before = decision.clip_id
+        yield decision
 
 
 def read_decisions(path: Path) -> list[Decision]:
@@ -107,51 +140,92 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises:
         InputError: If the file is missing or unreadable.
     """
+    return list(stream_decisions(path))
+
+
+def stream_decisions(path: Path) -> Iterator[Decision]:
+    """The decisions of `read_decisions`, one after the other."""
     fixed = {"clip_id", "verdict", "reason", "detail"}
-    return [
-        Decision(
+    for row in records.stream(path, None):
+        yield Decision(
             clip_id=row["clip_id"],
             reason=row["reason"],
             detail=row["detail"],
             scores={name: value for name, value in row.items() if name not in fixed},
         )
-        for row in records.read(path, None)
-    ]
 
 
-def append_attempts(path: Path, attempts: Sequence[Attempt]) -> None:
+def merge_decisions(paths: Iterable[Path]) -> Iterator[Decision]:
+    """The decisions of several files, in one order."""
+    return heapq.merge(*map(stream_decisions, paths), key=lambda decision: decision.clip_id)
+
+
+def append_attempts(path: Path, attempts: Iterable[Attempt]) -> None:
     """Add to a stage's attempts; an unreadable file is begun anew."""
-    if not attempts:
+    new = iter(attempts)
+    first = next(new, None)
+    if first is None:
         return
-    rows = [vars(attempt) for attempt in [*read_attempts(path), *attempts]]
+    rows = (vars(attempt) for attempt in chain(stream_attempts(path), [first], new))
     records.write(path, rows, _ATTEMPTS, metadata={"content": "attempts"})
 
 
 def read_attempts(path: Path) -> list[Attempt]:
     """Read a stage's attempts; none where the file is missing or unreadable."""
-    return (
-        [Attempt(**row) for row in records.read(path, None)] if records.read_metadata(path) else []
-    )
+    return list(stream_attempts(path))
 
 
-def fail_below(
-    min_success_ratio: float, kept: int, rejected: Sequence[Decision], ledger: Path, section: str
-) -> None:
-    """Stop a stage of which too little, or nothing, survives.
+def stream_attempts(path: Path) -> Iterator[Attempt]:
+    """The attempts of `read_attempts`, one after the other."""
+    if records.read_metadata(path):
+        yield from (Attempt(**row) for row in records.stream(path, None))
 
-    Raises:
-        StageFailedError: With the first reason and where the others are.
+
+@dataclass
+class Tally:
+    """How many clips a stage kept, and why not the others.
+
+    A duplicate is neither kept nor lost: its content goes on under another name.
     """
-    total = kept + len(rejected)
-    if kept and kept >= min_success_ratio * total:
-        return
-    first = min(rejected, key=lambda decision: decision.clip_id, default=None)
-    reason = f"{first.clip_id}: {first.reason}: {first.detail}" if first else "there is no clip"
-    raise StageFailedError(
-        f"{kept} of {total} clips survive, at least {min_success_ratio:.0%} must "
-        f"({section}.min_success_ratio). First reason: {reason}. All: "
-        f"{(ledger / DECISIONS).resolve()}"
-    )
+
+    kept: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    first: Decision | None = None
+
+    def count(self, decisions: Iterable[Decision]) -> Iterator[Decision]:
+        """Pass decisions on, and count them."""
+        for decision in decisions:
+            if decision.kept:
+                self.kept += 1
+            else:
+                self.reasons[decision.reason] += 1
+                if decision.reason != "duplicate" and (
+                    self.first is None or decision.clip_id < self.first.clip_id
+                ):
+                    self.first = decision
+            yield decision
+
+    @property
+    def rejected(self) -> int:
+        """Clips that do not go on."""
+        return self.reasons.total()
+
+    def check(self, min_success_ratio: float, ledger: Path, section: str) -> None:
+        """Stop a stage of which too little, or nothing, survives.
+
+        Raises:
+            StageFailedError: With the first reason and where the others are.
+        """
+        total = self.kept + self.rejected - self.reasons["duplicate"]
+        if self.kept and self.kept >= min_success_ratio * total:
+            return
+        first = self.first
+        reason = f"{first.clip_id}: {first.reason}: {first.detail}" if first else "there is no clip"
+        raise StageFailedError(
+            f"{self.kept} of {total} clips survive, at least {min_success_ratio:.0%} must "
+            f"({section}.min_success_ratio). First reason: {reason}. All: "
+            f"{(ledger / DECISIONS).resolve()}"
+        )
 
 
 @dataclass(frozen=True)
@@ -171,14 +245,7 @@ def funnel(ledger: Path, stages: Sequence[str]) -> list[Step]:
         path = ledger / stage / DECISIONS
         if not path.exists():
             continue
-        decisions = read_decisions(path)
-        reasons = Counter(decision.reason for decision in decisions if not decision.kept)
-        steps.append(
-            Step(
-                stage=stage,
-                clips_in=len(decisions),
-                clips_out=sum(decision.kept for decision in decisions),
-                reasons=dict(reasons.most_common()),
-            )
-        )
+        tally = Tally()
+        clips = sum(1 for _ in tally.count(stream_decisions(path)))
+        steps.append(Step(stage, clips, tally.kept, dict(tally.reasons.most_common())))
     return steps

@@ -3,9 +3,11 @@
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,6 +15,23 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _TAIL = deque[str](maxlen=100)
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_NOISY = ("alembic", "mlflow", "httpx", "httpcore", "numba", "absl", "matplotlib", "git")
+# When they debug, they log the requests' signatures and tokens, which come from elsewhere.
+_WITH_CREDENTIALS = ("botocore", "aiobotocore", "boto3", "s3fs", "fsspec", "gcsfs", "adlfs")
+_redact: Callable[[str], str] = str
+
+
+class _Formatter(logging.Formatter):
+    """Writes a record, its traceback included, without what must not be seen."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        try:
+            line = super().format(record)
+        except Exception as error:
+            # logging itself would write the arguments to standard error, secrets and all
+            line = f"{record.pathname}:{record.lineno}: a line that cannot be logged: {error!r}"
+        return redact(line)
 
 
 class _Remember(logging.Handler):
@@ -30,24 +49,44 @@ def set_up(level: str | None = None) -> None:
     """
     named = (level or os.environ.get("MSSYNC_LOG", "INFO")).upper()
     known = logging.getLevelNamesMapping()
-    logging.basicConfig(
-        level=known.get(named, logging.INFO),
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=[logging.StreamHandler(sys.stderr), _Remember()],
-        force=True,
-    )
+    handlers = [logging.StreamHandler(sys.stderr), _Remember()]
+    for handler in handlers:
+        handler.setFormatter(_Formatter(_FORMAT, datefmt="%H:%M:%S"))
+    logging.basicConfig(level=known.get(named, logging.INFO), handlers=handlers, force=True)
     if named not in known:
         logger.warning("MSSYNC_LOG is %r, expected one of %s: INFO it is", named, ", ".join(known))
-    for noisy in ("alembic", "mlflow", "httpx", "httpcore", "numba", "absl", "matplotlib", "git"):
+    for noisy in (*_NOISY, *_WITH_CREDENTIALS):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # MediaPipe runs on a newer protobuf than it was built with.
     warnings.filterwarnings("ignore", message=".*GetPrototype.*")
 
 
+def redact_with(function: Callable[[str], str]) -> None:
+    """From now on, let this process log only what a function makes of each line.
+
+    Args:
+        function: Takes a line and returns it without what must not be seen. It replaces the one
+            before it; `str` lets everything through.
+    """
+    global _redact
+    _redact = function
+    sys.excepthook = _show
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python does with an error that nobody handles, but redacted."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+
+def redact(text: str) -> str:
+    """A text as it may be logged, for reports that do not go through the log."""
+    return _redact(text)
+
+
 def tail() -> list[str]:
     """The last lines that this process logged, at most 100."""
-    return list(_TAIL)
+    # what was logged before the secrets were known is in them, too
+    return [redact(line) for line in _TAIL]
 
 
 def progress(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:

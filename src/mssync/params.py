@@ -45,14 +45,53 @@ class Paths(Section):
     model_name: str = Field(min_length=1, description="Name of the generator in the registry.")
 
 
+class HostLimits(Section):
+    """How hard one host may be asked."""
+
+    requests_per_s: Positive = Field(description="Mean rate of requests.")
+    burst: Count = Field(description="Requests that may go out at once after a rest.")
+    connections: Count = Field(description="Downloads at a time.")
+
+
 class DownloadVideos(Section):
     """Fetching the listed sources into the media store and cutting them."""
 
     attempts: Count = Field(description="Tries per source; only passing failures are tried again.")
     backoff_s: Positive = Field(description="Wait before the second try; doubles with each.")
+    max_wait_s: Positive = Field(
+        description="Longest wait for a host; one that asks for more is left for a later run."
+    )
     timeout_s: Positive = Field(description="Longest silence of a server.")
+    min_bytes_per_s: float = Field(ge=0, description="Slowest mean rate over `timeout_s`.")
+    max_redirects: int = Field(ge=0, description="Most redirects of one request.")
+    connections: Count = Field(description="Downloads at a time, over all hosts.")
+    per_host: HostLimits = Field(description="How hard any host may be asked.")
+    hosts: dict[str, HostLimits] = Field(
+        description="Other limits, by host (`example.org`) or web video site (`youtube`)."
+    )
+    breaker_failures: Count = Field(
+        description="Refusals of a host in a row (bot check, 429, 403, no answer) that pause it."
+    )
+    breaker_pause_s: Positive = Field(description="First pause; doubles with each.")
+    breaker_pauses: int = Field(
+        ge=0, description="Pauses in a row after which a host is left for a later run."
+    )
+    site_format: str = Field(min_length=1, description="yt-dlp's format selector.")
+    honour_opt_out: bool = Field(description="Leave out what asks not to be trained on.")
+    revalidate: bool = Field(description="Ask for finished items again: have they changed?")
     max_bytes: Count = Field(description="Largest source that is fetched.")
     max_duration_s: Positive = Field(description="Longest clip that is kept.")
+    max_pixels: Count = Field(description="Largest picture, width times height.")
+    probe_s: Positive = Field(description="Most seconds that probing a file may take.")
+    probe_bytes: int = Field(
+        ge=500_000_000,
+        description="Most address space of a process that probes or cuts; 4K takes 1.5 GB.",
+    )
+    min_free_bytes: int = Field(ge=0, description="Disk space that is left free.")
+    run_bytes: int = Field(ge=0, description="Most bytes a run fetches; 0: no limit.")
+    run_media_s: float = Field(
+        ge=0, description="Most seconds of media a run fetches; 0: no limit."
+    )
     min_success_ratio: Ratio = Field(description="Below this share of usable sources: stage fails.")
 
 

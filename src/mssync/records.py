@@ -4,9 +4,9 @@ Units and shapes are written into the metadata of every file. Arrays of a clip a
 row per clip; T frames (25 Hz), A = 4 T audio rows (100 Hz), P = 68 points, D = 2.
 """
 
-import csv
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from numpy.typing import DTypeLike, NDArray
 from mssync.errors import InputError
 
 Row = dict[str, Any]
+
+# Rows that are in memory at a time where a table is written or read as a stream.
+GROUP_ROWS = 10_000
 
 
 def _schema(fields: Mapping[str, tuple[Any, str]]) -> Any:  # noqa: ANN401 - pyarrow is untyped
@@ -39,9 +42,28 @@ MANIFEST = _schema(
         "speaker_id": (pa.string(), "Who speaks."),
         "split": (pa.string(), "Split pinned by the list; empty: build_dataset decides."),
         "language": (pa.string(), "As listed."),
-        "licence": (pa.string(), "As listed."),
+        "licence": (pa.string(), "As listed, else as the site says."),
+        "tags": (pa.string(), "As listed."),
         "sha256": (pa.string(), "Digest of the clip's media, its name in the media store."),
         "bytes": (pa.int64(), "Size of the clip's media."),
+    }
+)
+
+PROVENANCE = _schema(
+    {
+        "clip_id": (pa.string(), "As in the manifest."),
+        "source_sha256": (pa.string(), "Digest of what was fetched, before any cut."),
+        "source_bytes": (pa.int64(), "Its size."),
+        "url": (pa.string(), "Where it was asked for, without password."),
+        "final_url": (pa.string(), "After redirects, without password and query."),
+        "title": (pa.string(), "As the site gives it."),
+        "uploader": (pa.string(), "As the site gives it."),
+        "licence": (pa.string(), "As the site gives it."),
+        "fetched": (pa.string(), "When, ISO 8601 in UTC."),
+        "tool": (pa.string(), "What fetched it, with its version."),
+        "etag": (pa.string(), "ETag of the answer."),
+        "modified": (pa.string(), "Last-Modified of the answer, or time of the file."),
+        "content_type": (pa.string(), "Content-Type of the answer."),
     }
 )
 
@@ -106,7 +128,7 @@ CLIPS = _schema(
 
 def write(
     path: Path,
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     schema: Any,  # noqa: ANN401 - pyarrow is untyped
     *,
     metadata: Mapping[str, str] | None = None,
@@ -115,13 +137,11 @@ def write(
 
     Args:
         path: File to write; its folder is created.
-        rows: One dictionary per row.
+        rows: One dictionary per row; taken `GROUP_ROWS` at a time.
         schema: One of this module's.
         metadata: Text to store with the schema.
     """
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    if metadata:
-        table = table.replace_schema_metadata(dict(metadata))
+    stored = schema.with_metadata(dict(metadata)) if metadata else schema
     floats = [
         name if field.type != _FLOATS else f"{name}.list.element"
         for name, field in zip(schema.names, schema, strict=True)
@@ -129,13 +149,16 @@ def write(
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing")
-    pq.write_table(
-        table,
+    remaining = iter(rows)
+    with pq.ParquetWriter(
         temporary,
+        stored,
         compression="zstd",
         use_dictionary=False,
         column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
-    )
+    ) as writer:
+        while group := list(islice(remaining, GROUP_ROWS)):
+            writer.write_table(pa.Table.from_pylist(group, schema=stored))
     temporary.replace(path)
 
 
@@ -157,21 +180,29 @@ def read(path: Path, schema: Any | None) -> list[Row]:  # noqa: ANN401 - pyarrow
     Raises:
         InputError: If the file is missing, unreadable or has other columns.
     """
+    return list(stream(path, schema))
+
+
+def stream(path: Path, schema: Any | None) -> Iterator[Row]:  # noqa: ANN401 - pyarrow is untyped
+    """The rows of `read`, one after the other, with few of them in memory."""
     if not path.exists():
         raise InputError(f"{path} does not exist: the stage before this one writes it")
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            found = file.schema_arrow
+            if schema is not None and not found.equals(schema):
+                raise InputError(
+                    f"{path} has columns {found.names}, expected {schema.names}: "
+                    "run the stage that writes it again"
+                )
+            for batch in file.iter_batches(GROUP_ROWS):
+                columns = {name: _column(batch.column(name)) for name in found.names}
+                for row in zip(*columns.values(), strict=True):
+                    yield dict(zip(columns, row, strict=True))
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path} cannot be read as Parquet ({error}). The stage before this one writes it."
         ) from error
-    if schema is not None and not table.schema.equals(schema):
-        raise InputError(
-            f"{path} has columns {table.schema.names}, expected {schema.names}: "
-            "run the stage that writes it again"
-        )
-    columns = {name: _column(table.column(name)) for name in table.schema.names}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -193,28 +224,6 @@ def _column(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow is untyped
 def shaped(values: NDArray[Any], *shape: int, dtype: DTypeLike = np.float32) -> NDArray[Any]:
     """A stored flat array in its shape, writable."""
     return np.array(values, dtype=dtype).reshape(shape)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a comma-separated file with a header.
-
-    Raises:
-        InputError: If it is missing, not UTF-8 text or has no header.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [
-                {key: (value or "").strip() for key, value in row.items() if key} for row in reader
-            ]
-            header = reader.fieldnames
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: name an existing list of sources") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as comma-separated UTF-8: {error}") from error
-    if not header:
-        raise InputError(f"{path} is empty, expected a header such as source,speaker_id")
-    return rows
 
 
 def digest(*parts: str | bytes | Iterable[str]) -> str:

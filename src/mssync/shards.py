@@ -6,24 +6,29 @@ and what was extracted of it stays.
 """
 
 import hashlib
+import heapq
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mssync import records
 from mssync.ledger import (
     ATTEMPTS,
     DECISIONS,
+    SAME_BYTES,
     Decision,
+    Tally,
     append_attempts,
-    fail_below,
-    read_attempts,
-    read_decisions,
-    write_decisions,
+    merge_decisions,
+    stream_attempts,
+    write_sorted_decisions,
 )
-from mssync.media.sources import read_sources, write_sources
+from mssync.lists.sources import Pins, read_sources, sources_writer
 from mssync.params import DownloadVideos, ExtractAudio, ExtractLandmarks
 from mssync.steps import Shard
 
@@ -31,35 +36,44 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path("data/sources.csv")
 MANIFEST = Path("data/manifest.parquet")
+PROVENANCE = Path("data/provenance.parquet")
+TAKEDOWN = Path("data/takedown.csv")
 PARTS = {"extract_landmarks": Path("data/landmarks"), "extract_audio": Path("data/audio")}
 STAGES = ("download_videos", *PARTS)
 
 
 def cut(sources: Path, workspace: Path, count: int, *, base: str) -> list[int]:
-    """Check a list and write each shard's part of it.
+    """Check a list and write each shard's part of it, row by row.
 
     Args:
         sources: The list.
         workspace: Where the shards' folders are.
         count: Number of shards.
-        base: Folder or URL that relative sources start from; empty: the list's folder.
+        base: Folder or address that relative sources start from; empty: the list's folder.
 
     Returns:
-        Clips of each shard; some may be 0.
+        Rows of each shard; some may be 0.
 
     Raises:
         InputError: If the list is missing or of the wrong form.
     """
-    listed = read_sources(sources, base=base)
-    parts: list[list[int]] = [[] for _ in range(count)]
-    for number, source in enumerate(listed):
-        # by the source, not the clip: what is cut from one video is fetched once
-        parts[_shard(source.written, count)].append(number)
-    for index, part in enumerate(parts):
-        folder = Shard(index, count).folder(workspace)
-        write_sources(folder / SOURCES, [listed[number] for number in part])
-    logger.info("%d clips in shards of %s", len(listed), [len(part) for part in parts])
-    return [len(part) for part in parts]
+    pins, counts = Pins(sources), [0] * count
+    # a wrong list is refused, and every pin known, before anything is written
+    for source in read_sources(sources, base=base):
+        pins.add(source)
+    with ExitStack() as stack:
+        folders = [Shard(index, count).folder(workspace) for index in range(count)]
+        writers = [stack.enter_context(sources_writer(folder / SOURCES)) for folder in folders]
+        for source in read_sources(sources, base=base, quiet=True):
+            # by the source, not the clip: what is cut from one video is fetched once
+            shard = _shard(source.written, count)
+            pinned = pins.splits.get(source.speaker_id, "")
+            writers[shard](replace(source, split=pinned))
+            counts[shard] += 1
+    for folder in folders:
+        _copy_or_remove(workspace / TAKEDOWN, folder / TAKEDOWN)
+    logger.info("%d rows in shards of %s", sum(counts), counts)
+    return counts
 
 
 def gather(
@@ -89,48 +103,96 @@ def gather(
         StageFailedError: If too few clips of all shards survive a stage.
     """
     folders = [Shard(index, count).folder(workspace) for index in range(count)]
-    rows = [row for folder in folders for row in records.read(folder / MANIFEST, records.MANIFEST)]
-    rows.sort(key=lambda row: str(row["clip_id"]))
-    records.write(workspace / MANIFEST, rows, records.MANIFEST)
+    duplicates = _gather_manifest(folders, workspace)
     for parts in PARTS.values():
         _link_parts([folder / parts for folder in folders], workspace / parts)
-    ratios = {
-        "download_videos": download_videos.min_success_ratio,
-        "extract_landmarks": extract_landmarks.min_success_ratio,
-        "extract_audio": extract_audio.min_success_ratio,
+    sections: dict[str, DownloadVideos | ExtractLandmarks | ExtractAudio] = {
+        "download_videos": download_videos,
+        "extract_landmarks": extract_landmarks,
+        "extract_audio": extract_audio,
     }
-    gathered = {
+    tallies = {
         stage: _gather_ledger(
-            [folder / "ledger" / stage for folder in folders], workspace / "ledger" / stage
+            [folder / "ledger" / stage for folder in folders],
+            workspace / "ledger" / stage,
+            duplicates,
         )
         for stage in STAGES
     }
     counts = dict[str, float]()
-    for stage, decisions in gathered.items():
-        rejected = [decision for decision in decisions if not decision.kept]
-        kept = len(decisions) - len(rejected)
-        counts |= {f"{stage}.clips_kept": kept, f"{stage}.clips_rejected": len(rejected)}
-        fail_below(ratios[stage], kept, rejected, workspace / "ledger" / stage, stage)
+    for stage, tally in tallies.items():
+        counts |= {f"{stage}.clips_kept": tally.kept, f"{stage}.clips_rejected": tally.rejected}
+        tally.check(sections[stage].min_success_ratio, workspace / "ledger" / stage, stage)
     return counts
+
+
+def _copy_or_remove(source: Path, target: Path) -> None:
+    """Make `target` what `source` is, also if it is not."""
+    if source.exists():
+        shutil.copyfile(source, target)
+    else:
+        target.unlink(missing_ok=True)
+
+
+def _gather_manifest(folders: Sequence[Path], workspace: Path) -> dict[str, str]:
+    """Put manifests and provenance together; clips with the content of another, and of which."""
+    first, duplicates = dict[str, str](), dict[str, str]()
+
+    def rows(file: Path, schema: Any) -> Iterator[records.Row]:  # noqa: ANN401 - pyarrow
+        streams = [records.stream(folder / file, schema) for folder in folders]
+        return heapq.merge(*streams, key=lambda row: str(row["clip_id"]))
+
+    def kept() -> Iterator[records.Row]:
+        for row in rows(MANIFEST, records.MANIFEST):
+            keeper = first.setdefault(row["sha256"], row["clip_id"])
+            if keeper == row["clip_id"]:
+                yield row
+            else:
+                duplicates[row["clip_id"]] = keeper
+
+    records.write(workspace / MANIFEST, kept(), records.MANIFEST)
+    provenance = (
+        row for row in rows(PROVENANCE, records.PROVENANCE) if row["clip_id"] not in duplicates
+    )
+    records.write(workspace / PROVENANCE, provenance, records.PROVENANCE)
+    return duplicates
 
 
 def _shard(source: str, count: int) -> int:
     return int.from_bytes(hashlib.sha256(source.encode()).digest()[:8]) % count
 
 
-def _gather_ledger(shards: Sequence[Path], ledger: Path) -> list[Decision]:
-    decisions = [row for shard in shards for row in read_decisions(shard / DECISIONS)]
-    scores = next((list(decision.scores) for decision in decisions), [])
-    write_decisions(ledger / DECISIONS, decisions, scores)
-    known = {(attempt.clip_id, attempt.started) for attempt in read_attempts(ledger / ATTEMPTS)}
+def _gather_ledger(shards: Sequence[Path], ledger: Path, duplicates: Mapping[str, str]) -> Tally:
+    """Put decisions and attempts together.
+
+    The first stage says of a duplicate which clip it repeats; later ones, which saw it in another
+    shard than the first, were not given it.
+    """
+    is_first = ledger.name == STAGES[0]
+
+    def decisions() -> Iterator[Decision]:
+        for decision in merge_decisions(shard / DECISIONS for shard in shards):
+            keeper = duplicates.get(decision.clip_id)
+            if is_first and decision.reason == "duplicate":
+                said = decision.detail.removeprefix(SAME_BYTES)
+                keeper = duplicates.get(said, said)
+            if keeper is None:
+                yield decision
+            elif is_first:
+                yield Decision(decision.clip_id, "duplicate", SAME_BYTES + keeper)
+
+    tally = Tally()
+    scores = next((list(decision.scores) for decision in decisions()), [])
+    write_sorted_decisions(ledger / DECISIONS, tally.count(decisions()), scores)
+    known = {(attempt.clip_id, attempt.started) for attempt in stream_attempts(ledger / ATTEMPTS)}
     attempts = [
         attempt
         for shard in shards
-        for attempt in read_attempts(shard / ATTEMPTS)
+        for attempt in stream_attempts(shard / ATTEMPTS)
         if (attempt.clip_id, attempt.started) not in known
     ]
     append_attempts(ledger / ATTEMPTS, sorted(attempts, key=lambda attempt: attempt.started))
-    return decisions
+    return tally
 
 
 def _link_parts(shards: Sequence[Path], out: Path) -> None:

@@ -263,9 +263,9 @@ def _explain(error: BaseException, name: str, shard: str) -> Failure:
         message = _STOPPED
     lines = log.tail()
     if reason == "bug":
-        lines += traceback.format_exception(error)
+        lines += map(log.redact, traceback.format_exception(error))
         message = f"{type(error).__name__}: {message}"
-    return Failure(name, shard, reason, message, lines)
+    return Failure(name, shard, reason, log.redact(message), lines)
 
 
 def _reason(error: BaseException) -> str:

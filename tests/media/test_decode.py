@@ -105,6 +105,15 @@ def test_frames_that_an_edit_list_hides_are_not_on_the_clock(video, tmp_path):
     assert click < 640  # at 0.5 s of the source, just before the cut: at most its tail is heard
 
 
+def test_the_first_frame_tells_the_size(video):
+    path = video()
+    picture = decode.read_picture(path, max_pixels=64 * 64)
+    assert (picture.width_px, picture.height_px, picture.video_codec) == (64, 64, "h264")
+    with pytest.raises(ClipRejectedError, match="64 x 64 px, at most 4095 px") as error:
+        decode.read_picture(path, max_pixels=64 * 64 - 1)
+    assert error.value.reason == "too_costly"
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes(1000)])
 def test_what_is_no_video_is_called_corrupt(tmp_path, content):
     path = tmp_path / "clip.mp4"

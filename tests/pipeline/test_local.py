@@ -149,7 +149,7 @@ def test_a_step_that_fails_is_named_with_its_reason(tmp_path, small_corpus, tiny
 
 
 def test_a_list_that_does_not_exist_is_told_before_anything_runs(tmp_path, tiny):
-    with pytest.raises(InputError, match=r"none\.csv cannot be read"):
+    with pytest.raises(InputError, match=r"none\.csv does not exist"):
         local.run(
             tiny,
             str(tmp_path / "none.csv"),

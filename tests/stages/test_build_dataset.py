@@ -60,7 +60,7 @@ def write_inputs(folder, scores, pinned):
     for clip, found in scores.items():
         manifest.append(
             {
-                **dict.fromkeys(("language", "licence"), ""),
+                **dict.fromkeys(("language", "licence", "tags"), ""),
                 "clip_id": clip,
                 "speaker_id": clip.split("/")[0],
                 "sha256": clip,

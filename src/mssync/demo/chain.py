@@ -13,15 +13,17 @@ from pathlib import Path
 
 import platformdirs
 
-from mssync import versions
+from mssync import records, versions
 from mssync.demo import corpus
 from mssync.demo.server import serve
+from mssync.download.addresses import MIRRORS
 from mssync.errors import InputError
-from mssync.media.sources import BASE
+from mssync.lists.sources import BASE, place_list
 
 logger = logging.getLogger(__name__)
 
 SOURCES = Path("data/sources.csv")
+TAKEDOWN = Path("data/takedown.csv")
 ORIGIN = "made-from.txt"
 # Kubeflow's own artifacts: the mark of a workspace that is not DVC's.
 KUBEFLOW = "kfp"
@@ -59,10 +61,15 @@ def run_demo(project: Path, *, workers: int, retry: bool = False) -> Path:
     """
     _check_project(project)
     made = demo_corpus(workers=workers)
-    _place(made / "sources.csv", project / SOURCES)
+    place_list(made / "sources.csv", project / SOURCES)
+    _begin_takedown(project)
     needs_server = retry or DOWNLOAD in versions.pending(project)
     with serve(made) if needs_server else nullcontext("") as url:
-        versions.repro(project, environment={BASE: url}, force=DOWNLOAD if retry else "")
+        versions.repro(
+            project,
+            environment={BASE: url, MIRRORS: "127.0.0.1"},
+            force=DOWNLOAD if retry else "",
+        )
     return project
 
 
@@ -106,13 +113,20 @@ def run_sources(project: Path, sources: Path, *, name: str, retry: bool = False)
     if not (workspace / "src").is_symlink():
         (workspace / "src").symlink_to(Path("..") / ".." / "src")
     warn_of_another_list(workspace / ORIGIN, sources.resolve())
-    _place(sources, workspace / SOURCES)
+    place_list(sources, workspace / SOURCES)
+    _begin_takedown(workspace)
     versions.repro(
         workspace,
         environment={BASE: str(sources.resolve().parent)},
         force=DOWNLOAD if retry else "",
     )
     return workspace
+
+
+def _begin_takedown(workspace: Path) -> None:
+    """Make an empty list of what must not come back, where there is none."""
+    if not (workspace / TAKEDOWN).exists():
+        records.write_text(workspace / TAKEDOWN, "source,speaker_id,sha256,reason\n")
 
 
 def _check_project(project: Path) -> None:
@@ -134,13 +148,3 @@ def warn_of_another_list(note: Path, sources: Path | str) -> None:
             sources,
         )
     note.write_text(f"{sources}\n")
-
-
-def _place(source: Path, target: Path) -> None:
-    """Copy a list, leaving an equal one alone."""
-    content = source.read_bytes()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists() or target.read_bytes() != content:
-        temporary = target.with_name(f".{target.name}.writing")
-        temporary.write_bytes(content)
-        temporary.replace(target)

@@ -1,9 +1,11 @@
 """Reading media with PyAV: the clock, frames by timestamp, the waveform on the video's clock."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import librosa
@@ -22,6 +24,15 @@ from mssync.timing import (
 
 _LARGEST_SILENT_GAP_S = 0.05  # timestamps of sound may stagger by less without a hole
 _LONGEST_S = 6 * 3600.0
+_PACKETS_TO_A_PICTURE = 600  # a stream may be cut anywhere; a key frame comes within seconds
+
+# What is opened at all, as libavformat names it. None of these leads to other files or hosts, as
+# playlists (hls, dash, concat, sdp, image2) do; none is guessed from bytes that are no media, as
+# MP3 is.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,gif,flv,asf,ogg,mxf,ivf,wav,"
+    "flac"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,8 @@ def read_clock(path: Path) -> Clock:
                 for packet in container.demux(stream)
                 if packet.pts is not None and packet.size and not packet.is_discard
             )
+        except MemoryError:
+            raise
         except (av.FFmpegError, ValueError) as error:
             raise ClipRejectedError("corrupt", "the packets cannot be read") from error
         has_audio = bool(container.streams.audio)
@@ -72,6 +85,89 @@ def read_clock(path: Path) -> Clock:
         raise ClipRejectedError("bad_timestamps", f"the timestamps span {span_s:.0f} s")
     fps_hz = (len(times) - 1) / span_s if span_s > 0 else 0.0
     return Clock(times[0], frames_within(span_s), len(times), fps_hz, has_audio)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the first frame shows.
+
+    Attributes:
+        width_px: Width as displayed, so after rotation.
+        height_px: Height as displayed.
+        format: The container, as libavformat names it.
+        video_codec: As libavcodec names it.
+    """
+
+    width_px: int
+    height_px: int
+    format: str
+    video_codec: str
+
+
+def read_picture(path: Path, *, max_pixels: int | None = None) -> Picture:
+    """Decode the first frame.
+
+    Args:
+        path: The media.
+        max_pixels: Largest picture, width times height, that is decoded.
+
+    Raises:
+        ClipRejectedError: `corrupt`, `no_video`, or `too_costly` if the picture is larger.
+    """
+    limit = {"max_pixels": str(with_padding(max_pixels))} if max_pixels else {}
+    with _opened(path, limit) as container:
+        stream = _video(container)
+        codec = stream.codec_context
+        _check_size(codec.width, codec.height, max_pixels)
+        codec.options = limit
+        # One thread: each of several holds pictures of its own, and one picture is wanted.
+        stream.thread_type, codec.thread_count = "NONE", 1
+        frame = _first_frame(container, stream, max_pixels)
+        width_px, height_px = frame.width, frame.height
+        _check_size(width_px, height_px, max_pixels)
+        if _quarter_turns(frame) % 2:
+            width_px, height_px = height_px, width_px
+        return Picture(width_px, height_px, container.format.name, codec.name)
+
+
+def with_padding(max_pixels: int) -> int:
+    """The limit as libavcodec takes it, which counts rows with their padding."""
+    return 2 * max_pixels
+
+
+def _check_size(width_px: int, height_px: int, max_pixels: int | None) -> None:
+    if max_pixels and width_px * height_px > max_pixels:
+        raise ClipRejectedError(
+            "too_costly",
+            f"the picture has {width_px} x {height_px} px, at most {max_pixels} px in all are "
+            "decoded",
+        )
+
+
+def _first_frame(
+    container: av.container.InputContainer, stream: av.VideoStream, max_pixels: int | None
+) -> av.VideoFrame:
+    refused = False
+    for packet in islice(container.demux(stream), _PACKETS_TO_A_PICTURE):
+        try:
+            decoded = packet.decode()
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            refused |= isinstance(error, av.ArgumentError)
+            continue
+        if decoded:
+            return decoded[0]
+    if refused and max_pixels:
+        # Damage is invalid data; a size that is not allowed is an invalid argument.
+        raise ClipRejectedError(
+            "too_costly", f"the decoder refuses the picture: more than {max_pixels} px, or no size"
+        )
+    raise ClipRejectedError("corrupt", "not one frame can be decoded")
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    return int(round(frame.rotation / 90) % 4)
 
 
 def frames(
@@ -93,8 +189,7 @@ def frames(
     count = 0
     for time_s, frame in decoded:
         picture = frame.to_ndarray(format="rgb24")
-        quarter_turns = round(frame.rotation / 90) % 4
-        yield time_s, np.ascontiguousarray(np.rot90(picture, quarter_turns))
+        yield time_s, np.ascontiguousarray(np.rot90(picture, _quarter_turns(frame)))
         count += 1
     if not count:
         raise ClipRejectedError("corrupt", "not one frame can be decoded")
@@ -106,17 +201,23 @@ def _decode(path: Path, clock: Clock) -> Iterator[tuple[float, av.VideoFrame]]:
         stream = _video(container)
         stream.thread_type = "AUTO"
         for packet in container.demux(stream):
-            try:
-                decoded = packet.decode()
-            except av.FFmpegError:
-                continue  # a damaged packet is a gap in the track, not the end of the clip
-            for frame in decoded:
+            for frame in _decoded(packet):
                 if frame.pts is None:
                     continue
                 time_s = float(frame.pts * stream.time_base) - clock.start_s
                 if time_s > latest_s:
                     latest_s = time_s
                     yield time_s, frame
+
+
+def _decoded(packet: av.Packet) -> list[Any]:
+    """Its frames; none if it is damaged: a gap in the track, not the end of the clip."""
+    try:
+        return list(packet.decode())
+    except MemoryError:
+        raise
+    except av.FFmpegError:
+        return []
 
 
 def _nearest_to_ticks(
@@ -197,10 +298,7 @@ def _audio_frames(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.AudioFrame]:
     for packet in container.demux(stream):
-        try:
-            yield from packet.decode()
-        except av.FFmpegError:
-            continue  # a damaged packet is a hole, filled with silence
+        yield from _decoded(packet)
 
 
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
@@ -226,9 +324,18 @@ def _place(waveform: NDArray[np.float32], offset: int, length: int) -> NDArray[n
     return placed
 
 
-def _opened(path: Path) -> av.container.InputContainer:
+def _opened(path: Path, limits: Mapping[str, str] | None = None) -> av.container.InputContainer:
     try:
-        return av.open(str(path), mode="r", metadata_errors="ignore")
+        with path.open("rb") as file:
+            # By descriptor, not by name: whatever a file says, no other one can be opened.
+            options = dict(limits or {}) | {
+                "fd": str(file.fileno()),
+                "protocol_whitelist": "fd",
+                "format_whitelist": FORMATS,
+            }
+            return av.open("fd:", mode="r", metadata_errors="ignore", options=options)
+    except MemoryError:
+        raise
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ClipRejectedError("corrupt", f"not a readable media file: {reason}") from error

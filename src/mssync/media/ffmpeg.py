@@ -3,10 +3,14 @@
 Run with the ffmpeg on PATH, else with the one that ships in imageio-ffmpeg's wheel.
 """
 
+import math
+import re
 import shutil
+import signal
 import subprocess
 import wave
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -18,21 +22,34 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from mssync.errors import ToolError
+from mssync.errors import ClipRejectedError, ToolError
+from mssync.media import decode
 
-# Re-encoded nearly without loss, so that cuts fall on the frame; timestamps are kept.
+# Re-encoded nearly without loss, so that cuts fall on the frame; timestamps are kept. The number
+# of threads is part of what x264 writes: fixed, so that equal cuts are equal bytes everywhere.
 CUT_OPTIONS: dict[str, Any] = {
     "format": "mp4",
     "vcodec": "libx264",
     "crf": 15,
     "preset": "veryfast",
+    "threads": 2,
     "pix_fmt": "yuv420p",
     "vf": "crop=trunc(iw/2)*2:trunc(ih/2)*2",
     "fps_mode": "passthrough",
+    "enc_time_base": "1:90000",  # else times snap to the grid of the nominal rate
     "acodec": "aac",
     "audio_bitrate": "128k",
     "loglevel": "error",
 }
+
+# Whatever a file says, no host is asked and no playlist followed.
+INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": decode.FORMATS, "threads": 2}
+_GLOBAL = ("-nostdin", "-filter_threads", "1", "-abort_on", "empty_output")
+_SMALLEST_CROP_PX = 16
+_PREFIX = re.compile(r"^(\[\S+ @ 0x\w+\] )+")  # differs from run to run
+# ffmpeg catches SIGXCPU, tidies up and ends with 255 (which else is EPERM), at the fourth with 123.
+_STOPPED = (123, 255, -signal.SIGXCPU, -signal.SIGKILL)
+_OUT_OF_MEMORY = (b"Cannot allocate memory", b"malloc of size", b"std::bad_alloc")
 
 
 @cache
@@ -41,14 +58,118 @@ def executable() -> str:
     return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def cut(source: Path, target: Path, *, start_s: float, end_s: float | None) -> None:
+@dataclass(frozen=True)
+class Crop:
+    """The part of the picture that a clip shows.
+
+    Attributes:
+        left: Edges, from the upper left corner of the picture as it is displayed.
+        top: The same.
+        right: The same.
+        bottom: The same.
+        height_px: Height of the picture that pixels count in; None: of the media as fetched. One
+            scale, actual height over this, serves both directions.
+        fractions: Edges are shares of the picture in [0, 1], not pixels.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    height_px: int | None = None
+    fractions: bool = True
+
+    def box_px(self, width_px: int, height_px: int) -> tuple[int, int, int, int]:
+        """The crop in a picture of this size.
+
+        Returns:
+            Left, top, width, height: the smallest even box around the crop, within the picture.
+
+        Raises:
+            ClipRejectedError: `bad_crop` if it is outside the picture, or less than 16 px is left.
+        """
+        across, down = self._scale(width_px, height_px)
+        edges = [self.left * across, self.top * down, self.right * across, self.bottom * down]
+        if not all(math.isfinite(edge) for edge in edges):
+            raise ClipRejectedError("bad_crop", f"{self._named()} is no box")
+        left, right = _even_span(edges[0], edges[2], width_px)
+        top, bottom = _even_span(edges[1], edges[3], height_px)
+        width, height = right - left, bottom - top
+        if min(width, height) < _SMALLEST_CROP_PX:
+            raise ClipRejectedError(
+                "bad_crop",
+                f"{self._named()} leaves {max(0, width)} x {max(0, height)} px of a picture of "
+                f"{width_px} x {height_px} px, expected {_SMALLEST_CROP_PX} px or more on a side",
+            )
+        return left, top, width, height
+
+    def _scale(self, width_px: int, height_px: int) -> tuple[float, float]:
+        if self.fractions:
+            return width_px, height_px
+        scale = height_px / self.height_px if self.height_px else 1.0
+        return scale, scale
+
+    def _named(self) -> str:
+        edges = f"({self.left:g}, {self.top:g}, {self.right:g}, {self.bottom:g})"
+        reference = f" at height {self.height_px} px" if self.height_px else ""
+        return f"the crop {edges}{'' if self.fractions else ' px' + reference}"
+
+
+def _even_span(start: float, end: float, length: int) -> tuple[int, int]:
+    """The smallest span between even numbers around [start, end], within [0, length]."""
+    if end <= start:
+        return 0, 0
+    first = max(0, math.floor(round(start) / 2) * 2)
+    return first, min(length // 2 * 2, math.ceil(round(end) / 2) * 2)
+
+
+def cut(
+    source: Path,
+    target: Path,
+    *,
+    start_s: float,
+    end_s: float | None,
+    crop: Crop | None = None,
+    max_pixels: int | None = None,
+    max_bytes: int | None = None,
+) -> None:
     """Write the part [start_s, end_s) of a video to `target`, re-encoded, so cut at the frame.
 
+    Of strangers' media it is run in a `media.sandbox.Sandbox`, which limits its time and memory.
+
+    Args:
+        source: Media, of the formats that `media.decode` opens.
+        target: File to write.
+        start_s: Start, after the first frame of the source.
+        end_s: End; None: that of the source.
+        crop: Part of the picture to keep; None: all of it.
+        max_pixels: Larger pictures are not decoded.
+        max_bytes: Largest file to write.
+
     Raises:
-        ToolError: If ffmpeg cannot read the source or finds nothing in that span.
+        ClipRejectedError: `bad_crop`; `empty_cut` if nothing lies in that span; `too_costly` if
+            it takes more than it may; `disk` if that is full; what `decode.read_picture` finds
+            wrong.
+        ToolError: If ffmpeg fails in another way.
     """
-    span = {"ss": start_s} | ({} if end_s is None else {"t": end_s - start_s})
-    _run(ffmpeg.input(str(source), **span).output(str(target), **CUT_OPTIONS))
+    options = dict(CUT_OPTIONS)
+    picture = decode.read_picture(source, max_pixels=max_pixels)
+    if crop:
+        left, top, width, height = crop.box_px(picture.width_px, picture.height_px)
+        options["vf"] = f"crop={width}:{height}:{left}:{top}"
+    if max_bytes:
+        options["fs"] = max_bytes
+    reading: dict[str, Any] = INPUT_OPTIONS | {"ss": start_s}
+    if end_s is not None:
+        reading["t"] = end_s - start_s
+    if max_pixels:
+        reading["max_pixels"] = decode.with_padding(max_pixels)
+    media = ffmpeg.input(f"file:{source}", **reading)
+    # The streams that `decode` reads; a cover picture is none of them.
+    output = ffmpeg.output(media["V:0"], media["a:0?"], f"file:{target}", **options)
+    _run(output, {str(source): "the source", str(target): "the cut"})
+    if max_bytes and target.stat().st_size >= max_bytes:
+        raise ClipRejectedError("too_costly", f"the cut takes more than {max_bytes} bytes")
 
 
 def encode(
@@ -108,7 +229,7 @@ def encode(
             pass  # ffmpeg has died: its own words follow
         _, stderr = process.communicate()
         if process.returncode:
-            raise ToolError(f"ffmpeg could not write {target}: {_last_line(stderr)}")
+            raise ToolError(f"ffmpeg could not write {target}: {_cause(stderr)}")
 
 
 def write_wav(target: Path, waveform: NDArray[np.float32], sample_rate_hz: int) -> None:
@@ -121,13 +242,35 @@ def write_wav(target: Path, waveform: NDArray[np.float32], sample_rate_hz: int) 
         file.writeframes(pcm.tobytes())
 
 
-def _run(output: Any) -> None:  # noqa: ANN401 - a node of ffmpeg-python's untyped graph
-    try:
-        output.run(cmd=executable(), overwrite_output=True, capture_stderr=True)
-    except ffmpeg.Error as error:
-        raise ToolError(f"ffmpeg: {_last_line(error.stderr)}") from error
+def _run(  # a node of ffmpeg-python's untyped graph
+    output: Any,  # noqa: ANN401
+    names: Mapping[str, str],
+) -> None:
+    command = output.global_args(*_GLOBAL).overwrite_output()
+    done = subprocess.run(
+        command.compile(cmd=executable()),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if not done.returncode:
+        return
+    if done.returncode in _STOPPED and b"Operation not permitted" not in done.stderr:
+        raise ClipRejectedError("too_costly", "ffmpeg took more time or memory than it may")
+    if any(words in done.stderr for words in _OUT_OF_MEMORY):
+        raise ClipRejectedError("too_costly", "ffmpeg took more memory than it may")
+    if b"No space left on device" in done.stderr:
+        raise ClipRejectedError("disk", "the disk is full where the cut is written")
+    if b"Output file is empty" in done.stderr:
+        raise ClipRejectedError("empty_cut", "there is no frame in the span that is cut")
+    cause = _cause(done.stderr)
+    for path, name in names.items():
+        cause = cause.replace(f"file:{path}", name).replace(path, name)
+    raise ToolError(f"ffmpeg: {cause}")
 
 
-def _last_line(stderr: bytes | None) -> str:
+def _cause(stderr: bytes | None) -> str:
+    """The first of ffmpeg's words: what follows are consequences."""
     lines = (stderr or b"").decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no message"
+    return _PREFIX.sub("", lines[0]) if lines else "no message"

@@ -19,8 +19,8 @@ from mssync.ledger import (
     DECISIONS,
     Attempt,
     Decision,
+    Tally,
     append_attempts,
-    fail_below,
     write_decisions,
 )
 from mssync.media.store import MediaStore
@@ -108,11 +108,12 @@ def extract(
         Decision(row["clip_id"], scores={name: row[name] for name in extraction.scores})
         for row in _read_scores(out, extraction.scores)
     ]
-    write_decisions(ledger / DECISIONS, [*kept, *rejected], extraction.scores)
-    logger.info("%s: %d clips kept, %d rejected", extraction.name, len(kept), len(rejected))
+    tally = Tally()
+    write_decisions(ledger / DECISIONS, tally.count([*kept, *rejected]), extraction.scores)
+    logger.info("%s: %d clips kept, %d rejected", extraction.name, tally.kept, tally.rejected)
     if whole:
-        fail_below(params.min_success_ratio, len(kept), rejected, ledger, extraction.name)
-    return {"clips_kept": len(kept), "clips_rejected": len(rejected)}
+        tally.check(params.min_success_ratio, ledger, extraction.name)
+    return {"clips_kept": tally.kept, "clips_rejected": tally.rejected}
 
 
 def _check_media(clips: Sequence[Row], store: MediaStore) -> None:

@@ -1,34 +1,42 @@
-"""Stage 1: source list -> media in the store, manifest, decisions."""
+"""Stage 1: source list -> media in the store, manifest, provenance, decisions."""
 
 import logging
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mssync import records
-from mssync.errors import ClipRejectedError, ToolError
+from mssync.download import sites
+from mssync.download.access import Access
+from mssync.download.addresses import make_client
+from mssync.download.budget import Budget
+from mssync.download.crew import Crew
+from mssync.download.fetcher import Fetcher
+from mssync.download.governor import Governor
+from mssync.download.state import Result, State
+from mssync.download.takedown import Tombstones
 from mssync.ledger import (
     ATTEMPTS,
     DECISIONS,
-    Attempt,
     Decision,
+    Tally,
     append_attempts,
-    fail_below,
-    write_decisions,
+    write_sorted_decisions,
 )
-from mssync.log import progress
+from mssync.lists.sources import Source, default_speaker, read_sources
 from mssync.media import ffmpeg
-from mssync.media.decode import read_clock
-from mssync.media.fetch import fetch
-from mssync.media.sources import Source, read_sources
-from mssync.media.store import MediaStore, Origin
+from mssync.media.sandbox import SandboxPool
+from mssync.media.store import MediaStore, Provenance
 from mssync.params import DownloadVideos
-from mssync.timing import milliseconds
 
 logger = logging.getLogger(__name__)
 
-SCORES = ("bytes", "duration_s", "fps_hz")
+SCORES = ("bytes", "duration_s", "fps_hz", "width_px", "height_px")
+STATE = "state.sqlite"
+PROVENANCE = "provenance.parquet"
+# What may change a decision that is taken for good; how a source is asked for does not.
+_DECIDING = ("honour_opt_out", "max_bytes", "max_duration_s", "max_pixels", "site_format")
 
 
 def run(
@@ -41,124 +49,154 @@ def run(
     workers: int,
     base: str = "",
     whole: bool = True,
+    takedown: Path | None = None,
+    again: Iterable[str] = (),
+    access: Access | None = None,
 ) -> dict[str, float]:
     """Fetch every listed source into the media store and cut it.
 
+    What an earlier run decided for good is not asked for again: clips that were kept while their
+    media are in the store, and failures that time does not heal.
+
     Args:
-        sources: List, as `media.sources.read_sources` takes it.
-        manifest: Parquet file to write.
-        ledger: Folder for the stage's decisions and attempts.
+        sources: List, as `lists.sources.read_sources` takes it.
+        manifest: Parquet file to write; `provenance.parquet` is written beside it.
+        ledger: Folder for the stage's decisions, attempts and state.
         params: The stage's section.
         store: Where media go.
-        workers: Connections at a time.
+        workers: Processes that look at what came.
         base: Folder or URL that relative sources start from; default: the list's folder.
         whole: False for a shard of a list: it may be empty, and whether enough of its sources
             could be had is decided over all shards (`mssync.shards.gather`).
+        takedown: List of what must not come back (`mssync.download.takedown`).
+        again: Reason codes that are tried again, though asking again seldom helps.
+        access: Where connections may go, and with what; default: public addresses, no secrets.
 
     Returns:
         Clips kept and rejected.
 
     Raises:
-        InputError: If the list is missing or of the wrong form.
+        InputError: If the list is missing or of the wrong form, or another run is at work here.
         StageFailedError: If too few sources could be had.
     """
-    listed = read_sources(sources, base=base, may_be_empty=not whole)
-    by_location = dict[str, list[Source]]()
-    for source in listed:
-        by_location.setdefault(source.location, []).append(source)
-    rows, decisions, attempts = list[records.Row](), list[Decision](), list[Attempt]()
-    with ThreadPoolExecutor(workers) as pool:
-        results = pool.map(lambda group: _bring(group, store, params), by_location.values())
-        for outcome in progress(results, total=len(by_location), what="sources"):
-            for row, decision, attempt in outcome:
-                decisions.append(decision)
-                attempts.append(attempt)
-                if row:
-                    rows.append(row)
-    append_attempts(ledger / ATTEMPTS, attempts)
-    write_decisions(ledger / DECISIONS, decisions, SCORES)
-    records.write(manifest, sorted(rows, key=lambda row: str(row["clip_id"])), records.MANIFEST)
-    rejected = [decision for decision in decisions if not decision.kept]
-    logger.info("download-videos: %d clips kept, %d rejected", len(rows), len(rejected))
-    if whole:
-        fail_below(params.min_success_ratio, len(rows), rejected, ledger, "download_videos")
-    return {"clips_kept": len(rows), "clips_rejected": len(rejected)}
-
-
-def _bring(
-    group: Sequence[Source], store: MediaStore, params: DownloadVideos
-) -> list[tuple[records.Row | None, Decision, Attempt]]:
-    """Fetch one location once, and make its clips."""
-    started = time.time()
-    try:
-        origin: Origin | ClipRejectedError = fetch(group[0].location, store, params)
-    except ClipRejectedError as error:
-        origin = error
-    outcomes = []
-    for source in group:
-        row, decision = _make_clip(source, origin, store, params)
-        attempt = Attempt(
-            clip_id=source.clip_id,
-            started=started,
-            duration_s=time.time() - started,
-            outcome=decision.reason or "done",
-            detail=decision.detail,
+    tombstones = Tombstones.read(takedown)
+    key = records.digest(
+        repr(params.model_dump(include=set(_DECIDING))), repr(sorted(ffmpeg.CUT_OPTIONS.items()))
+    )
+    with closing(
+        State(
+            ledger / STATE,
+            key=key,
+            again=again,
+            present=store.__contains__,
+            banned=lambda sha256: tombstones.match_content(sha256) is not None,
+            revalidate=params.revalidate,
         )
-        outcomes.append((row, decision, attempt))
-    return outcomes
+    ) as state:
+        rows = read_sources(sources, base=base, may_be_empty=not whole)
+        _work(state, rows, params, store, tombstones, access or Access(), workers)
+        tally = _write(state, manifest, ledger)
+    logger.info("download-videos: %d clips kept, %d rejected", tally.kept, tally.rejected)
+    if whole:
+        tally.check(params.min_success_ratio, ledger, "download_videos")
+    return {"clips_kept": tally.kept, "clips_rejected": tally.rejected}
 
 
-def _make_clip(
-    source: Source,
-    origin: Origin | ClipRejectedError,
-    store: MediaStore,
+def _work(
+    state: State,
+    rows: Iterable[Source],
     params: DownloadVideos,
-) -> tuple[records.Row | None, Decision]:
-    try:
-        if isinstance(origin, ClipRejectedError):
-            raise origin
-        content = _cut(source, origin, store) if source.is_cut else origin.sha256
-        clock = read_clock(store.path(content))
-        if clock.duration_s > params.max_duration_s:
-            raise ClipRejectedError(
-                "too_long",
-                f"the clip has {clock.duration_s:.1f} s, at most {params.max_duration_s:g} s are "
-                "kept (download_videos.max_duration_s): give start_s and end_s in the list",
-            )
-    except ClipRejectedError as error:
-        return None, Decision(source.clip_id, error.reason, str(error))
-    size = store.path(content).stat().st_size
-    row = {
+    store: MediaStore,
+    tombstones: Tombstones,
+    access: Access,
+    workers: int,
+) -> None:
+    store.folder.mkdir(parents=True, exist_ok=True)
+    governor = Governor(params)
+    budget = Budget(params, store.folder)
+    with ExitStack() as stack:
+        fetcher = Fetcher(
+            store,
+            params,
+            access=access,
+            governor=governor,
+            budget=budget,
+            tombstones=tombstones,
+            client=stack.enter_context(
+                make_client(
+                    access.policy,
+                    timeout_s=params.timeout_s,
+                    connections=params.connections,
+                    proxy=access.secrets.proxy,
+                )
+            ),
+            sandboxes=stack.enter_context(SandboxPool(workers, memory_bytes=params.probe_bytes)),
+            browsers=stack.enter_context(
+                SandboxPool(params.connections, memory_bytes=sites.MEMORY_BYTES)
+            ),
+        )
+
+        def refuse(source: Source) -> Result | None:
+            reason = tombstones.match(source.written, source.speaker_id)
+            if reason is None:  # a relative source may be taken down by its whole address
+                reason = tombstones.match(source.location, source.speaker_id)
+            return None if reason is None else Result("taken_down", f"taken down: {reason}")
+
+        crew = Crew(
+            state,
+            governor,
+            budget,
+            bring=fetcher.bring,
+            refuse=refuse,
+            connections=params.connections,
+            attempts=params.attempts,
+            run=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        crew.work(rows)
+
+
+def _write(state: State, manifest: Path, ledger: Path) -> Tally:
+    """Write down what became of the list; the order and the bytes depend on it alone."""
+    tally = Tally()
+    decisions = tally.count(_decision(source, result) for source, result in state.outcomes())
+    write_sorted_decisions(ledger / DECISIONS, decisions, SCORES)
+    kept = ((source, result) for source, result in state.outcomes() if result.kept)
+    records.write(manifest, (_row(*clip) for clip in kept), records.MANIFEST)
+    kept = ((source, result) for source, result in state.outcomes() if result.kept)
+    records.write(
+        manifest.with_name(PROVENANCE), (_provenance(*clip) for clip in kept), records.PROVENANCE
+    )
+    append_attempts(ledger / ATTEMPTS, state.attempts())
+    state.end()
+    return tally
+
+
+def _decision(source: Source, result: Result) -> Decision:
+    return Decision(source.clip_id, result.reason, result.detail, result.scores)
+
+
+def _row(source: Source, result: Result) -> records.Row:
+    came_from = result.origin.provenance if result.origin else Provenance()
+    speaker_id = source.speaker_id
+    if came_from.uploader and speaker_id == default_speaker(source.written):
+        speaker_id = came_from.uploader  # one channel, one speaker, where the list does not say
+    return {
         "clip_id": source.clip_id,
-        "speaker_id": source.speaker_id,
+        "speaker_id": speaker_id,
         "split": source.split,
         "language": source.language,
-        "licence": source.licence,
-        "sha256": content,
-        "bytes": size,
+        "licence": source.licence or came_from.licence,
+        "tags": source.tags,
+        "sha256": result.sha256,
+        "bytes": int(result.scores["bytes"]),
     }
-    scores = {"bytes": size, "duration_s": clock.duration_s, "fps_hz": clock.fps_hz}
-    return row, Decision(source.clip_id, scores=scores)
 
 
-def _cut(source: Source, origin: Origin, store: MediaStore) -> str:
-    span = f"{milliseconds(source.start_s)}-{source.end_s and milliseconds(source.end_s)}"
-    key = f"cut:{origin.sha256}:{span}:{sorted(ffmpeg.CUT_OPTIONS.items())}"
-    known = store.recall(key)
-    if known:
-        return known.sha256
-    length_s = read_clock(store.path(origin.sha256)).duration_s
-    if source.start_s >= length_s:
-        raise ClipRejectedError(
-            "empty_cut",
-            f"the cut starts at {source.start_s:g} s, the source ends at {length_s:g} s",
-        )
-    target = store.partial(f"{key}:{source.clip_id}")
-    try:
-        ffmpeg.cut(store.path(origin.sha256), target, start_s=source.start_s, end_s=source.end_s)
-    except ToolError as error:
-        raise ClipRejectedError("corrupt", f"cannot be cut at {span} ms: {error}") from error
-    size = target.stat().st_size
-    content = store.adopt(target)
-    store.remember(key, Origin(content, size, origin.sha256))
-    return content
+def _provenance(source: Source, result: Result) -> records.Row:
+    assert result.origin is not None
+    return {
+        "clip_id": source.clip_id,
+        "source_sha256": result.origin.sha256,
+        "source_bytes": result.origin.bytes,
+        **vars(result.origin.provenance),
+    }

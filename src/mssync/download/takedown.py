@@ -1,0 +1,174 @@
+"""What must never come back?
+
+A takedown list is a comma-separated UTF-8 file with a header (or any other format of a list). Its
+columns, of which one of the first four is needed:
+
+| column | what is taken down |
+|---|---|
+| `source` | this source, however its address is spelled, and with it all clips of it |
+| `speaker_id` | everything of this speaker, written exactly as in the list of sources |
+| `sha256` | these very bytes, wherever they come from: a file as it was fetched |
+| `uploader` | everything of this account, as the site names it |
+| `reason` | said to whoever asks why; free text |
+| `date` | free text |
+
+Every filled cell of a row stands for itself: a row with a source and a speaker takes down both,
+so a row for one video of a speaker names the source alone. `mssync.download.takedown.COLUMNS` is
+the order in which they are written.
+"""
+
+import logging
+import posixpath
+import re
+import sys
+import unicodedata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mssync.errors import InputError
+from mssync.lists import tables
+from mssync.lists.locations import SITE_PREFIX, scheme_of
+
+logger = logging.getLogger(__name__)
+
+WHAT = ("source", "speaker_id", "sha256", "uploader")
+COLUMNS = (*WHAT, "reason", "date")
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_YOUTUBE = re.compile(r"(?:\w+\.)*(?:youtube(?:-nocookie)?\.com|youtu\.be)")
+_PORTS = {"http": 80, "https": 443}
+_NO_REASON = "no reason is given"
+
+
+class Tombstones:
+    """What was taken down, and why. Memory grows with the takedown list alone."""
+
+    def __init__(self) -> None:
+        # by column, then by what its cells name
+        self._reasons: dict[str, dict[str, str]] = {column: {} for column in WHAT}
+
+    @classmethod
+    def read(cls, path: Path | None) -> "Tombstones":
+        """Read a takedown list.
+
+        Args:
+            path: The list; None, an empty or a missing file: nothing was taken down.
+
+        Raises:
+            InputError: If it is of the wrong form.
+        """
+        tombstones = cls()
+        if path is None:
+            return tombstones
+        if not path.exists():
+            logger.warning("the takedown list %s does not exist: nothing is left out", path)
+        elif not path.is_file() or path.stat().st_size:
+            _check_columns(path)
+            for number, row in tables.read_rows(path):
+                tombstones._add(row, f"{path}, row {number}")
+        return tombstones
+
+    def match(self, source: str, speaker_id: str) -> str | None:
+        """Why a source was taken down; None if it was not.
+
+        Args:
+            source: As written in the list of sources.
+            speaker_id: The same.
+        """
+        by_source, by_speaker = self._reasons["source"], self._reasons["speaker_id"]
+        found = by_speaker.get(speaker_id) if by_speaker else None
+        if found is None and by_source:
+            found = by_source.get(same_source(source))
+        return found
+
+    def match_content(self, sha256: str) -> str | None:
+        """Why content was taken down; None if it was not."""
+        return self._reasons["sha256"].get(sha256)
+
+    def match_uploader(self, uploader: str) -> str | None:
+        """Why all of an uploader was taken down; None if it was not."""
+        return self._reasons["uploader"].get(_same_name(uploader)) if uploader else None
+
+    def _add(self, row: dict[str, str], where: str) -> None:
+        named = {column: row[column] for column in WHAT if row.get(column)}
+        if not named:
+            if any(row.values()):
+                raise InputError(f"{where}: names nothing: fill one of {', '.join(WHAT)}")
+            return
+        reason = sys.intern(row.get("reason") or _NO_REASON)
+        for column, value in named.items():
+            if column == "sha256":
+                value = value.lower()
+                if not _DIGEST.fullmatch(value):
+                    raise InputError(f"{where}: expected 64 hexadecimal digits, found {value!r}")
+            elif column == "source":
+                value = same_source(value)
+            elif column == "uploader":
+                value = _same_name(value)
+            self._reasons[column][value] = reason
+
+
+def same_source(source: str) -> str:
+    """One spelling for all spellings of a source; only good for comparing.
+
+    Args:
+        source: A path, or an address.
+    """
+    source = unicodedata.normalize("NFC", source.strip())
+    scheme = scheme_of(source)
+    if not scheme:
+        return posixpath.normpath(source)
+    if scheme.startswith(SITE_PREFIX):
+        source = source[len(SITE_PREFIX) :]
+        scheme = scheme.removeprefix(SITE_PREFIX)
+    if scheme not in _PORTS:
+        return f"{scheme}://" + source.partition("://")[2]
+    try:
+        return _same_page(source, scheme)
+    except ValueError:  # no address at all, as whoever fetches it will say
+        return source
+
+
+def _same_page(url: str, scheme: str) -> str:
+    parts = urlsplit(url)
+    host = _same_host(parts.hostname or "")
+    if _YOUTUBE.fullmatch(host):
+        video = _youtube_id(url)
+        if video:
+            return f"youtube:{video}"
+    port = "" if parts.port in (None, _PORTS[scheme]) else f":{parts.port}"
+    path = unquote(parts.path).rstrip("/")
+    query = f"?{unquote(parts.query)}" if parts.query else ""
+    # http or https, it is the same page
+    return unicodedata.normalize("NFC", f"//{host}{port}{path}{query}")
+
+
+def _same_host(host: str) -> str:
+    host = host.lower().removesuffix(".").removeprefix("www.")
+    try:
+        return host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        return host
+
+
+def _youtube_id(url: str) -> str:
+    """The video that an address shows, which has many addresses; empty for a list or channel."""
+    from yt_dlp.extractor.youtube import YoutubeIE  # takes half a second
+
+    return YoutubeIE.get_temp_id(url) or ""
+
+
+def _same_name(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip()).casefold()
+
+
+def _check_columns(path: Path) -> None:
+    names = {name for name in tables.header(path) if name}
+    unknown = sorted(names - set(COLUMNS))
+    if unknown:
+        raise InputError(
+            f"{path} has the column {unknown[0]!r}, which a takedown list has not: expected any of "
+            f"{', '.join(COLUMNS)}"
+        )
+    if not names & set(WHAT):
+        raise InputError(f"{path} names nothing: expected one of the columns {', '.join(WHAT)}")

@@ -1,0 +1,1 @@
+"""Lists of sources: what may be in them, and where they come from."""

@@ -1,0 +1,117 @@
+"""The stage is killed at random moments and started again until it is done."""
+
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from mssync import records
+from mssync.ledger import DECISIONS, read_decisions
+from tests.download.faults import serving
+
+KILLS = 12
+STAGE = """
+import sys
+from pathlib import Path
+from mssync import log
+from mssync.download.access import Access
+from mssync.download.addresses import Policy
+from mssync.media.store import MediaStore
+from mssync.params import load
+from mssync.stages import download_videos
+
+log.set_up()
+root, folder = map(Path, sys.argv[1:])
+params = load(root / "params.test.yaml").download_videos
+download_videos.run(
+    folder.parent / "sources.csv", folder / "manifest.parquet", folder / "ledger",
+    params.model_copy(update={"min_success_ratio": 0.0, "min_bytes_per_s": 0.0}),
+    store=MediaStore(folder / "store"), workers=1,
+    access=Access(policy=Policy(mirrors=("127.0.0.1",))),
+)
+"""
+
+
+def start(root, folder):
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", STAGE, str(root), str(folder)]
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(command, stderr=log, cwd=root)
+
+
+def finish(root, folder):
+    process = start(root, folder)
+    assert process.wait(timeout=120) == 0, (folder / "log").read_text()
+
+
+def outputs(folder):
+    names = ("manifest.parquet", f"ledger/{DECISIONS}")
+    objects = sorted(
+        str(file.relative_to(folder))
+        for file in (folder / "store" / "objects").rglob("*")
+        if file.is_file()
+    )
+    return [(folder / name).read_bytes() for name in names], objects
+
+
+@pytest.fixture
+def footage(tmp_path, small_corpus):
+    """Files of which every one has bytes of its own, and one has those of another."""
+    folder = tmp_path / "footage"
+    folder.mkdir()
+    clips = sorted((small_corpus / "media").rglob("*.mp4"))
+    for number in range(16):
+        note = number.to_bytes(4) + bytes(400_000)
+        box = (8 + len(note)).to_bytes(4) + b"free" + note  # what players skip
+        (folder / f"{number}.mp4").write_bytes(clips[number % 4].read_bytes() + box)
+    (folder / "again.mp4").write_bytes((folder / "3.mp4").read_bytes())
+    return folder
+
+
+def test_killed_again_and_again_it_ends_as_if_undisturbed(root, tmp_path, footage):
+    """And no byte is sent twice but those that were under way."""
+    rng = random.Random(7)
+    with serving(folder=footage) as web:
+        links = [web.file_url(f"{number}.mp4") for number in range(16)]
+        rows = [f"{link},speaker_{number}," for number, link in enumerate(links)]
+        rows += [f"{links[0]},speaker_0,1", f"{web.file_url('again.mp4')},x,"]
+        rows += [f"{web.url(path)},y," for path in ("404", "410/a", "403", "page")]
+        text = "\n".join(["source,speaker_id,start_s", *rows]) + "\n"
+        (tmp_path / "sources.csv").write_text(text)
+        finish(root, tmp_path / "undisturbed")
+        wanted, sent = outputs(tmp_path / "undisturbed"), web.sent()
+        asked = Counter(one.path for one in web.asked())
+
+        web.forget()
+        web.pace_s = 0.05  # so that a kill finds something under way
+        folder, kills = tmp_path / "killed", 0
+        while kills < KILLS:
+            process = start(root, folder)
+            try:
+                process.wait(timeout=rng.uniform(0.8, 2.5))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+            else:
+                break
+        assert kills > 2, "the stage was done before it could be killed"
+        finish(root, folder)
+        assert outputs(folder) == wanted
+
+        # what was under way may come again from where it was, at most a connection's buffers
+        wasted = web.sent() - sent
+        assert wasted <= kills * 16 * 300_000
+        again = Counter(one.path for one in web.asked())
+        decided_at_once = {"/404", "/410/a", "/page"}
+        for path in decided_at_once:
+            assert again[path] <= asked[path] + kills
+        assert not list((folder / "store" / "partial").glob("*"))
+
+    decisions = read_decisions(folder / "ledger" / DECISIONS)
+    assert Counter(decision.reason for decision in decisions) == {
+        "": 17, "duplicate": 1, "gone": 2, "forbidden": 1, "not_a_video": 1,
+    }  # fmt: skip
+    assert len(records.read(folder / "manifest.parquet", records.MANIFEST)) == 17
