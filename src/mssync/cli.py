@@ -72,16 +72,17 @@ def download_videos(
 ) -> None:
     """Fetch the listed videos into the media store and cut them.
 
-    Sources are files, http(s) links, pages of video sites (yt-dlp) and s3:// objects. Run it again
-    to go on: clips that are there are not fetched again, and of the failures only those that may
-    have passed are tried. How hard hosts are asked, how much is fetched and what is refused is set
-    in the section download_videos of the parameter file.
+    Sources are files, http(s) links, pages of video sites (yt-dlp) and
+    s3:// objects. Run it again to go on: what is there is not fetched again,
+    and of the failures only those that may have passed are tried. How hard
+    hosts are asked, how much is fetched and what is refused is set in the
+    section download_videos of the parameter file.
 
     \b
     MSSYNC_MEDIA          where media are stored
     MSSYNC_SOURCE_BASE    folder or URL that relative sources start from
-    MSSYNC_SECRETS        file with cookies, proxy and headers (docs/sources.md)
-    MSSYNC_LOCAL_MIRRORS  hosts or networks that may be asked though they are not public
+    MSSYNC_SECRETS        file with cookies, proxy, headers (docs/sources.md)
+    MSSYNC_LOCAL_MIRRORS  hosts or networks to allow that are not public
     """  # noqa: D301 - the escape is click's mark of a paragraph that keeps its lines
     from mssync.download import access
     from mssync.lists.sources import BASE
@@ -349,8 +350,8 @@ def links(
 ) -> None:
     """Show how many links of the list still answer, run after run.
 
-    A run asks only for what it does not have: set download_videos.revalidate to true to ask for
-    all, which fetches nothing that has not changed.
+    A run asks only for what it does not have: set download_videos.revalidate
+    to true to ask for all, which fetches nothing that has not changed.
     """
     import json
     from dataclasses import asdict

@@ -270,6 +270,7 @@ def _send_file(
         place = span.start
         while place < stop:
             count = min(at_once, stop - place)
+            asked.sent = place + count - span.start
             place += os.sendfile(connection.fileno(), file.fileno(), place, count)
             asked.sent = place - span.start
             if web.pace_s:
@@ -285,8 +286,8 @@ def _send_pieces(connection: socket.socket, answer: Answer, asked: Asked, web: W
         pieces = (whole[start : start + _BLOCK_BYTES] for start in starts)
     for piece in pieces:
         framed = b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece
-        connection.sendall(framed)
         asked.sent += len(piece)
+        connection.sendall(framed)
         if web.pace_s:
             web.over.wait(web.pace_s)
     if answer.chunked and not answer.cut:
@@ -433,6 +434,18 @@ def wrong_total(web: Web, asked: Asked) -> Answer:
 
 
 @behaviour
+def short_range(web: Web, asked: Asked) -> Answer:
+    """206 that holds less than was asked for, and says so."""
+    answer = tagged(web, asked)
+    if answer.status == 206:
+        assert isinstance(answer.body, bytes)
+        start, size = len(web.content) - len(answer.body), len(web.content)
+        answer.body = answer.body[: len(answer.body) // 2 or 1]
+        answer.headers["Content-Range"] = f"bytes {start}-{start + len(answer.body) - 1}/{size}"
+    return answer
+
+
+@behaviour
 def no_range_header(web: Web, asked: Asked) -> Answer:
     """206 that does not say which part it is."""
     answer = tagged(web, asked)
@@ -459,6 +472,13 @@ def changing(web: Web, asked: Asked) -> Answer:
     """Another file each time, with an honest ETag."""
     web_now = Web(0, bytes([asked.time]) * len(web.content), None)
     return _ranged(web_now, asked, ETag=f'"v{asked.time}"')
+
+
+@behaviour
+def shrinking(web: Web, asked: Asked) -> Answer:
+    """Another file each time, each much shorter than the one before."""
+    content = bytes([asked.time]) * (len(web.content) >> 2 * asked.time)
+    return _ranged(Web(0, content, None), asked, ETag=f'"v{asked.time}"')
 
 
 @behaviour
@@ -600,10 +620,12 @@ def stall_inside(web: Web, asked: Asked) -> Answer:
 
 @behaviour
 def drip(web: Web, asked: Asked) -> Answer:
-    """A byte every `pause` seconds."""
+    """A byte every `pause` seconds, after `burst=` bytes at once."""
+    burst = int(asked.query.get("burst", "0"))
 
     def pieces() -> Iterator[bytes]:
-        for byte in web.content:
+        yield web.content[:burst]
+        for byte in web.content[burst:]:
             yield bytes([byte])
             if web.over.wait(float(asked.query.get("pause", "0.02"))):
                 return

@@ -108,7 +108,9 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(root, tmp_path, footag
         decided_at_once = {"/404", "/410/a", "/page"}
         for path in decided_at_once:
             assert again[path] <= asked[path] + kills
-        assert not list((folder / "store" / "partial").glob("*"))
+        # a kill between the last two steps of a download may leave the note of its part
+        left = [file for file in (folder / "store" / "partial").glob("*") if not file.suffix]
+        assert left == []
 
     decisions = read_decisions(folder / "ledger" / DECISIONS)
     assert Counter(decision.reason for decision in decisions) == {

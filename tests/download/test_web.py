@@ -264,6 +264,12 @@ def test_a_page_that_wants_its_cookie_back_is_no_circle(web, store, bring):
     assert content_of(bring(web.url("cookie-wall")), store) == CONTENT
 
 
+def test_cookies_are_not_carried_from_one_download_to_the_next(web, bring, client):
+    bring(web.url("cookie-wall/a"), client=client)
+    bring(web.url("cookie-wall/b"), client=client)
+    assert ["cookie" in asked.headers for asked in web.log] == [False, True, False, True]
+
+
 def test_a_redirect_to_nowhere_is_the_servers_fault(web, bring):
     with rejected("server_error", "without Location"):
         bring(web.url("redirect"))
@@ -442,19 +448,31 @@ def test_every_byte_is_counted(web, store, bring, params):
     assert budget.received == len(CONTENT)
 
 
-def test_a_run_that_has_spent_its_bytes_keeps_the_part(web, store, bring):
-    url = web.url("tagged")
-    with serving() as other, rejected("budget", "run_bytes"):
-        bring(other.url("endless"), run_bytes=200_000)
+def test_what_the_budget_cannot_pay_for_is_not_begun(web, store, bring, params):
+    budget = Budget(params.model_copy(update={"run_bytes": len(CONTENT) - 1}), store.folder)
     with rejected("budget", "run_bytes"):
-        bring(url, run_bytes=200_000)
+        bring(web.url("plain"), budget=budget)
+    assert budget.received == 0
+
+
+def test_a_run_that_has_spent_its_bytes_keeps_the_part(web, store, bring):
+    url = web.url("tagged", cut=1)
+    stop_half_way(bring, web, url)
+    with rejected("budget", "run_bytes"):
+        bring(url, run_bytes=1000)
     assert content_of(bring(url), store) == CONTENT
+    assert web.log[-1].headers["range"] == f"bytes={HALF}-"
 
 
 @pytest.mark.parametrize(("kind", "words"), [("shorter", "ended"), ("chunked-cut", "ended")])
 def test_a_body_that_ends_early_is_not_taken_for_a_file(web, store, bring, kind, words):
     with rejected("connection", words):
         bring(web.url(kind))
+
+
+def test_an_announced_length_does_not_count_beside_chunks():
+    headers = {"Transfer-Encoding": "chunked", "Content-Length": "5"}
+    assert answers.length(httpx.Response(200, headers=headers)) == -1
 
 
 def test_of_a_longer_body_only_what_was_announced_is_taken(web, store, bring):
@@ -473,6 +491,12 @@ def test_silence_is_a_timeout(web, bring, kind):
 def test_a_drip_is_a_timeout(web, bring):
     with rejected("timeout", "min_bytes_per_s"):
         bring(web.url("drip", pause=0.02), timeout_s=0.4, min_bytes_per_s=1000.0)
+
+
+def test_a_drip_after_a_good_start_is_a_timeout(web, bring):
+    url = web.url("drip", burst=len(CONTENT) - 1000, pause=0.02)
+    with rejected("timeout", "min_bytes_per_s"):
+        bring(url, timeout_s=0.4, min_bytes_per_s=1000.0)
 
 
 def test_a_slow_server_that_is_fast_enough_is_waited_for(web, store, bring):
@@ -556,6 +580,16 @@ def test_a_range_that_is_not_what_was_asked_for_starts_anew(web, store, bring, k
     assert len(web.log) == (2 if kind == "whole" else 3)
 
 
+def test_a_range_may_be_shorter_than_asked_for(web, store, bring):
+    url = web.url("short-range", cut=1)
+    stop_half_way(bring, web, url)
+    with rejected("connection", "the server ended before the file did"):
+        bring(url)
+    with rejected("connection"):
+        bring(url)
+    assert web.log[2].headers["range"] == f"bytes={HALF + HALF // 2}-"
+
+
 @pytest.mark.parametrize("kind", ["changing", "careless"])
 def test_two_versions_are_never_mixed(web, store, bring, kind):
     url = web.url(kind, cut=1)
@@ -564,6 +598,12 @@ def test_two_versions_are_never_mixed(web, store, bring, kind):
     content = content_of(bring(url), store)
     assert len(set(content)) == 1
     assert len(content) == len(CONTENT)
+
+
+def test_nothing_is_left_of_a_longer_version(web, store, bring):
+    url = web.url("shrinking", cut=1)
+    stop_half_way(bring, web, url)
+    assert content_of(bring(url), store) == bytes([1]) * (len(CONTENT) // 4)
 
 
 def test_a_part_that_was_not_asked_for_is_not_taken_for_a_file(web, store, bring):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import httpcore
@@ -32,6 +33,7 @@ _UNPACKED_BYTES = 1 << 20
 _DRAINED_BYTES, _DRAINED_S = 1 << 16, 1.0
 # httpcore reads 64 KiB at a time: with large files that costs a third of the speed.
 _READ_BYTES = 1 << 19
+_NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
 _QUOTED_CHARACTERS = 200
 
 
@@ -77,7 +79,7 @@ def fetch(
     Raises:
         ClipRejectedError: If it cannot be had.
     """
-    httpcore.HTTP11Connection.READ_NUM_BYTES = _READ_BYTES
+    _tune(client)
     name = key(url)
     patience_s = 2 * params.timeout_s + params.max_wait_s
     with partial.hold(store, name, patience_s=patience_s) as part:
@@ -95,6 +97,13 @@ def fetch(
         return part.finish(store)
 
 
+def _tune(client: httpx.Client) -> None:
+    """Settings for which httpx has no arguments."""
+    httpcore.HTTP11Connection.READ_NUM_BYTES = _READ_BYTES
+    # a download remembers its own cookies; what one was given must not change what another gets
+    client.cookies.jar.set_policy(_NO_COOKIES)
+
+
 @dataclass(frozen=True)
 class _Asker:
     """Sends requests, and follows redirects."""
@@ -108,7 +117,7 @@ class _Asker:
     @contextmanager
     def ask(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """The answer at the end of all redirects, its body not yet read."""
-        here = httpx.URL(url).copy_with(fragment=None)
+        here = httpx.URL(url)
         first_host, cookies = here.host, httpx.Cookies()
         seen = set[tuple[httpx.URL, str]]()
         before: httpx.URL | None = None
