@@ -27,8 +27,10 @@ Manifest = Annotated[Path, typer.Option(help="Clips and where their media are.")
 Dataset = Annotated[Path, typer.Option(help="Dataset folder.")]
 Syncers = Annotated[Path, typer.Option(help="Folder of guides and evaluators.")]
 Generator = Annotated[Path, typer.Option(help="Folder of the generator's checkpoint.")]
-StageLedger = Annotated[Path, typer.Option("--ledger", help="Folder for decisions and attempts.")]
-Ledger = Annotated[Path, typer.Option(help="Folder of all stages' decisions.")]
+StageLedger = Annotated[
+    Path, typer.Option("--ledger", help="Folder for this stage's decisions and attempts.")
+]
+Ledger = Annotated[Path, typer.Option(help="Folder that holds a folder for each stage.")]
 
 PARAMS = Path("params.yaml")
 
@@ -96,6 +98,8 @@ def download_videos(
             f"--again {unknown[0]}: expected a reason code of the download, one of "
             f"{', '.join(DOWNLOAD)}"
         )
+    if takedown and not takedown.exists():
+        raise InputError(f"{takedown} does not exist: name the takedown list, or make an empty one")
     loaded = load(params)
     stage.run(
         sources,
@@ -139,6 +143,8 @@ def import_sources(
     """  # noqa: D301 - the escape is click's mark of a paragraph that keeps its lines
     from mssync.lists.importers import import_sources as write
 
+    if out.suffix != ".csv" or out.is_dir():
+        raise InputError(f"--out {out}: expected a file that ends in .csv")
     summary = write(form, source, out, root=root)
     typer.echo(f"{out}: {summary}")
     typer.echo(

@@ -23,6 +23,7 @@ KEPT = "kept"
 REJECTED = "rejected"
 # What the detail of a duplicate begins with; the id of the clip that is kept follows.
 SAME_BYTES = "the same bytes as "
+_NOT_LOST = frozenset({"duplicate", "opt_out", "taken_down"})
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ def stream_attempts(path: Path) -> Iterator[Attempt]:
 class Tally:
     """How many clips a stage kept, and why not the others.
 
-    A duplicate is neither kept nor lost: its content goes on under another name.
+    A duplicate is neither kept nor lost: its content goes on under another name. Nor is a clip lost
+    that somebody asked to leave out.
     """
 
     kept: int = 0
@@ -199,7 +201,7 @@ class Tally:
                 self.kept += 1
             else:
                 self.reasons[decision.reason] += 1
-                if decision.reason != "duplicate" and (
+                if decision.reason not in _NOT_LOST and (
                     self.first is None or decision.clip_id < self.first.clip_id
                 ):
                     self.first = decision
@@ -216,16 +218,23 @@ class Tally:
         Raises:
             StageFailedError: With the first reason and where the others are.
         """
-        total = self.kept + self.rejected - self.reasons["duplicate"]
+        lost = Counter({why: n for why, n in self.reasons.items() if why not in _NOT_LOST})
+        total = self.kept + lost.total()
         if self.kept and self.kept >= min_success_ratio * total:
             return
         first = self.first
         reason = f"{first.clip_id}: {first.reason}: {first.detail}" if first else "there is no clip"
+        besides = [f"{self.reasons[why]} {why}" for why in sorted(_NOT_LOST) if self.reasons[why]]
         raise StageFailedError(
-            f"{self.kept} of {total} clips survive, at least {min_success_ratio:.0%} must "
-            f"({section}.min_success_ratio). First reason: {reason}. All: "
-            f"{(ledger / DECISIONS).resolve()}"
+            f"{self.kept} of {total} clips survive{_in_brackets(besides)}, at least "
+            f"{min_success_ratio:.0%} must ({section}.min_success_ratio). Lost: "
+            f"{', '.join(f'{why} {n}' for why, n in lost.most_common()) or 'none'}. "
+            f"First reason: {reason}. All: {(ledger / DECISIONS).resolve()}"
         )
+
+
+def _in_brackets(besides: Sequence[str]) -> str:
+    return f" (besides {', '.join(besides)})" if besides else ""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ DOWNLOAD = {
     "live": Reason("later", "a live stream, or a premiere to come"),
     "site": Reason("later", "the site's page is not understood: yt-dlp may need an update"),
     # what we do not do
-    "refused": Reason("never", "a scheme, address or redirect that is not allowed"),
+    "refused": Reason("later", "a scheme, address or redirect that is not allowed"),
     "opt_out": Reason("never", "the server asks not to be used for training (noai, noimageai)"),
     "taken_down": Reason("never", "on the takedown list"),
     "too_large": Reason("never", "more than `max_bytes`"),
@@ -63,6 +63,7 @@ DOWNLOAD = {
     "empty_cut": Reason("never", "the cut starts after the source has ended"),
     "bad_crop": Reason("never", "the crop box lies outside the picture, or leaves none of it"),
     "duplicate": Reason("never", "the same bytes as a clip that is kept"),
+    "bug": Reason("later", "this program failed on it; its log has the traceback"),
 }
 
 EXTRACTION = {

@@ -75,6 +75,13 @@ def test_a_host_of_its_own_limits_has_them(govern):
     assert governor.ready_in("youtube") == pytest.approx(10.0)
 
 
+def test_local_files_wait_for_nobody(govern):
+    governor = govern()
+    for _ in range(100):
+        governor.start("")
+        assert governor.ready_in("") == 0
+
+
 def test_no_more_connections_than_allowed(govern):
     limits = HostLimits(requests_per_s=100.0, burst=100, connections=2)
     governor = govern(per_host=limits)

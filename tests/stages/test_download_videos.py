@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 
 import boto3
@@ -8,9 +9,14 @@ from mssync import records
 from mssync.demo.server import serve
 from mssync.download.access import Access
 from mssync.download.addresses import Policy
+from mssync.download.budget import Budget
+from mssync.download.fetcher import Fetcher
+from mssync.download.governor import Governor
 from mssync.download.secrets import Secrets
+from mssync.download.state import Job
 from mssync.errors import InputError, StageFailedError
 from mssync.ledger import ATTEMPTS, DECISIONS, read_attempts, read_decisions
+from mssync.lists.sources import source_of
 from mssync.media import decode
 from mssync.stages import download_videos
 from tests.download.faults import serving
@@ -109,7 +115,8 @@ def test_a_second_run_makes_the_same_manifest(download, clip, tmp_path):
     before = manifest.read_bytes(), decisions.read_bytes()
     download(text)
     assert (manifest.read_bytes(), decisions.read_bytes()) == before
-    assert len(records.read(tmp_path / "ledger" / ATTEMPTS, None)) == 4
+    # a file that did not change is no attempt
+    assert len(records.read(tmp_path / "ledger" / ATTEMPTS, None)) == 3
 
 
 def test_host_and_port_never_enter_a_clip_id(download, clip):
@@ -442,3 +449,39 @@ def test_objects_of_a_bucket_are_clips(download, clip, store, monkeypatch):
     assert [row["clip_id"] for row in rows] == ["s3://footage/a #1.mp4"]
     assert store.path(rows[0]["sha256"]).read_bytes() == clip.read_bytes()
     assert decisions["s3://footage/none.mp4"].reason == "not_found"
+
+
+def test_a_mistake_in_a_late_row_stops_the_run_soon_and_loses_nothing(download, web, store):
+    """Though a download is under way that would take minutes."""
+    rows = [web.url("plain"), web.url("drip", pause=0.05), *["/none.mp4"] * 1000]
+    began = time.monotonic()
+    with pytest.raises(InputError, match="end_s"):
+        download(
+            "source,start_s,end_s\n" + "".join(f"{row},,\n" for row in rows) + "/a.mp4,3,2\n",
+            min_bytes_per_s=0.0,
+        )
+    assert time.monotonic() - began < 30
+    rows, _ = download(listed(web.url("plain")))
+    assert len(rows) == 1
+
+
+def test_a_mistake_of_this_program_costs_one_clip_and_is_told(clip, store, tiny, caplog):
+    params = tiny.download_videos
+    store.folder.mkdir(parents=True)
+    fetcher = Fetcher(
+        store,
+        params,
+        access=MIRROR,
+        governor=Governor(params),
+        budget=Budget(params, store.folder),
+        tombstones=None,  # the mistake
+        client=None,
+        sandboxes=None,
+        browsers=None,
+    )
+    source = source_of(str(clip), base="", folder=clip.parent)
+    job = Job(1, str(clip), "file", "", 1, [source], {})
+    (result,) = fetcher.bring(job).results.values()
+    assert result.reason == "bug"
+    assert "AttributeError" in result.detail
+    assert "Traceback" in caplog.text

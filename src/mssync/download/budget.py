@@ -93,6 +93,11 @@ class Budget:
             self._check_disk(0)
         self._check_spent(0)
 
+    def stop(self) -> None:
+        """Let nothing more come: the run ends early."""
+        with self._lock:
+            self._spend("budget", "the run was stopped")
+
     def keep(self, media_s: float) -> None:
         """Account for media that were fetched; the item that crosses the limit is kept."""
         limit_s = self._params.run_media_s

@@ -50,7 +50,7 @@ class Crew:
         state: Where the list and the decisions are.
         governor: Says when hosts may be asked.
         budget: Says when nothing more may be begun.
-        bring: Does one job, in a thread; never raises.
+        bring: Does one job, in a thread; what it raises ends the run.
         refuse: Says which rows must not be asked for.
         connections: Jobs at a time.
         attempts: Tries of a location in a run.
@@ -101,6 +101,11 @@ class Crew:
                 if time.monotonic() - reported > _REPORT_S:
                     reported = time.monotonic()
                     self._report(reading=bool(remaining))
+        except BaseException as error:
+            self._budget.stop()  # parts that are under way are left to go on from
+            if isinstance(error, KeyboardInterrupt):
+                logger.warning("stopped: the same command goes on from here")
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -195,6 +200,7 @@ class Crew:
                 tool=result.origin.provenance.tool if result.origin else "",
             )
             for clip_id, result in told.items()
+            if result != job.before.get(clip_id)  # a local file that did not change
         ]
         self._state.finish(job, final, attempts)
         self._done += len(final)

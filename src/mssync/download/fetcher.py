@@ -1,6 +1,7 @@
 """One location into the store, and its clips out of it."""
 
 import errno
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from mssync.download.links import DEAD, UNSURE
 from mssync.download.partial import scratch
 from mssync.download.state import Job, Result
 from mssync.download.takedown import Tombstones
-from mssync.errors import ClipRejectedError, ToolError
+from mssync.errors import ClipRejectedError, MsSyncError, ToolError
 from mssync.lists.sources import Source
 from mssync.media import ffmpeg
 from mssync.media.probe import Probe, probe
@@ -28,6 +29,8 @@ from mssync.media.sandbox import SandboxPool
 from mssync.media.store import MediaStore, Origin, digest
 from mssync.params import DownloadVideos
 from mssync.timing import milliseconds
+
+logger = logging.getLogger(__name__)
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMEMBERED = 10_000  # probes of contents, for those that come twice
@@ -75,7 +78,26 @@ class Fetcher:
         self._lock = Lock()
 
     def bring(self, job: Job) -> Outcome:
-        """Fetch a location once, and make its clips."""
+        """Fetch a location once, and make its clips.
+
+        A mistake of this program costs the clip and is told with its traceback; the others go on.
+
+        Raises:
+            MsSyncError: If something is wrong beyond this location.
+            OSError: The same.
+        """
+        started = time.time()
+        try:
+            return self._bring(job)
+        except (MsSyncError, OSError):
+            raise
+        except Exception as error:
+            logger.exception("%s: a mistake of this program", job.location)
+            failed = Result("bug", f"{type(error).__name__}: {error}")
+            results = dict.fromkeys(_ids(job.clips), failed)
+            return Outcome(results, {}, started, time.time() - started, 0)
+
+    def _bring(self, job: Job) -> Outcome:
         started, begun = time.time(), time.perf_counter()
         budget = self._budget.item()
         wanted = [clip for clip in job.clips if not _is_too_long(clip, self._params)]
@@ -191,7 +213,7 @@ class Fetcher:
         content = origin.sha256
         if start_s or end_s is not None or clip.crop:
             content = self._cut(origin, start_s, end_s, clip.crop)
-        found = self._probe(content)
+        found = self._probe_cut(content) if content != origin.sha256 else self._probe(content)
         duration_s = found.clock.duration_s
         if duration_s > self._params.max_duration_s:
             raise _too_long(clip, self._params, duration_s)
@@ -211,6 +233,14 @@ class Fetcher:
         if reason is not None:
             self._store.discard(origin.sha256)
             raise ClipRejectedError("taken_down", f"what came was taken down: {reason}")
+
+    def _probe_cut(self, content: str) -> Probe:
+        try:
+            return self._probe(content)
+        except ClipRejectedError as error:
+            if error.reason != "no_video":
+                raise
+            raise ClipRejectedError("empty_cut", "there is no frame in this part") from error
 
     def _probe(self, content: str) -> Probe:
         """Probe content once, though it be asked for again."""

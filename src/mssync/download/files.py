@@ -145,6 +145,7 @@ def _explained() -> Iterator[None]:
         if error.errno in _ABSENT:
             raise ClipRejectedError(
                 "not_found",
-                "the file does not exist; relative sources start from the list's folder",
+                "the file does not exist; relative sources start from the list's folder, or from "
+                "MSSYNC_SOURCE_BASE where it is set",
             ) from error
         raise ClipRejectedError("unreadable", f"cannot be read: {error.strerror}") from error

@@ -25,6 +25,8 @@ _REFUSALS = frozenset(
 )
 _JITTER = (0.5, 1.5)
 _MANY_HOSTS = 10_000
+# Local files are nobody's server.
+_NO_HOST = HostLimits(requests_per_s=1e9, burst=1_000_000, connections=1_000_000)
 
 
 @dataclass
@@ -123,7 +125,7 @@ class Governor:
     def _of(self, host: str) -> _Host:
         state = self._hosts.get(host)
         if state is None:
-            limits = self._params.hosts.get(host, self._params.per_host)
+            limits = self._params.hosts.get(host, self._params.per_host) if host else _NO_HOST
             state = _Host(limits, float(limits.burst), self._clock())
             self._hosts[host] = state
         return state

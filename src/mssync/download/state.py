@@ -180,7 +180,8 @@ class State:
                 [("version", _VERSION), ("run", str(self._run)), ("key", key)],
             )
             self._db.execute(
-                "UPDATE locations SET waiting = 0, running = 0, tries = 0, received = 0"
+                "UPDATE locations SET waiting = 0, running = 0, tries = 0, received = 0, "
+                "not_before = 0"
             )
 
     def _transaction(self) -> "_Transaction":

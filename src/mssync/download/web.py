@@ -26,7 +26,6 @@ from mssync.errors import ClipRejectedError
 from mssync.media.store import MediaStore, Origin, Provenance
 from mssync.params import DownloadVideos
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _TOOL = f"httpx {httpx.__version__}"
 _UNPACKED_BYTES = 1 << 20
 # Of an answer that is not wanted, to keep the connection.
@@ -38,14 +37,13 @@ _QUOTED_CHARACTERS = 200
 
 
 def key(url: str) -> str:
-    """What a source is remembered by; a loopback server's port changes with every start."""
+    """What a source is remembered by."""
     try:
         parts = urlsplit(url)
         host, number = parts.hostname or "", parts.port
     except ValueError:  # no address: `fetch` says why
         return f"http:{url}"
-    port = "" if host in _LOOPBACK else str(number or "")
-    return f"http:{host}:{port}{parts.path}?{parts.query}"
+    return f"http:{host}:{number or ''}{parts.path}?{parts.query}"
 
 
 def fetch(
