@@ -75,6 +75,19 @@ def test_a_host_of_its_own_limits_has_them(govern):
     assert governor.ready_in("youtube") == pytest.approx(10.0)
 
 
+def test_what_the_store_has_costs_no_request_and_ends_no_row_of_refusals(govern):
+    governor = govern()
+    for _ in range(30):
+        assert governor.ready_in("a") == 0
+        governor.start("a")
+        governor.finish("a", None, asked=False)
+    for _ in range(3):
+        go(governor, "a", refusal())
+        governor.start("a")
+        governor.finish("a", None, asked=False)
+    assert governor.ready_in("a") >= 10.0
+
+
 def test_local_files_wait_for_nobody(govern):
     governor = govern()
     for _ in range(100):

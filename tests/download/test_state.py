@@ -25,12 +25,12 @@ LATE = Result("timeout", "no answer")
 def opened(tmp_path):
     """Open the state and put a list down: `opened(text)` is a context manager."""
 
-    def make(text, *, refuse=lambda _: None, **settings):
+    def make(text, *, base="/", refuse=lambda _: None, **settings):
         listed = tmp_path / "list.csv"
         listed.write_text(text)
         settings = {"key": "k", "present": lambda _: True} | settings
         state = State(tmp_path / "l" / "state.sqlite", **settings)
-        state.add(read_sources(listed, base="/"), refuse=refuse)
+        state.add(read_sources(listed, base=base), refuse=refuse)
         state.check_list()
         return closing(state)
 
@@ -202,7 +202,7 @@ def test_a_row_that_must_not_be_asked_for_is_decided_at_once(opened):
 def test_a_kept_clip_whose_content_is_banned_is_looked_at_again(opened):
     with opened(URLS) as state:
         work(state, WORDS)
-    with opened(URLS, banned=lambda sha256: sha256 == KEPT.origin.sha256) as state:
+    with opened(URLS, banned=lambda sha256, _: sha256 == KEPT.origin.sha256) as state:
         assert work(state, WORDS) == ["https://a.org/1.mp4"]
 
 
@@ -237,3 +237,37 @@ def test_a_file_of_another_version_is_begun_anew(opened, tmp_path):
         db.execute("UPDATE meta SET value = '0' WHERE name = 'version'")
     with opened(URLS) as state:
         assert state.waiting == 2
+
+
+def test_what_failed_before_waits_behind_what_was_never_asked_for(opened):
+    """Or links that are refused for ever would keep a host's good ones from their turn."""
+    text = "source\nhttps://a.org/1.mp4\nhttps://a.org/2.mp4\nhttps://a.org/3.mp4\n"
+    first, second, third = (f"https://a.org/{number}.mp4" for number in (1, 2, 3))
+    paused = Result("host_paused", "too often")
+    with opened(text) as state:
+        work(state, {first: Result("forbidden", "403"), second: paused, third: paused})
+    with opened(text) as state:
+        assert work(state, {first: KEPT, second: KEPT, third: KEPT}) == [second, third, first]
+
+
+def test_a_time_to_wait_for_does_not_outlive_the_run(opened):
+    with opened("source\nhttps://a.org/1.mp4\n") as state:
+        job = state.take("a.org")
+        state.finish(job, {}, [])
+        state.retry(job, not_before=1e12, received=0)
+    with opened("source\nhttps://a.org/1.mp4\n") as state:
+        assert state.ready_at("a.org") == 0.0
+
+
+def test_a_failure_under_another_base_is_asked_for_again(opened, tmp_path):
+    text = "source\na.mp4\nb.mp4\n"
+    with opened(text, base="https://wrong.org") as state:
+        work(state, {"https://wrong.org/a.mp4": GONE, "https://wrong.org/b.mp4": KEPT})
+    with opened(text, base="https://right.org") as state:
+        assert work(state, {"https://right.org/a.mp4": KEPT}) == ["https://right.org/a.mp4"]
+
+
+def test_a_folder_that_cannot_hold_the_file_is_told_and_nothing_is_deleted(opened, tmp_path):
+    (tmp_path / "l" / "state.sqlite").mkdir(parents=True)
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        opened(URLS)

@@ -336,6 +336,15 @@ def test_what_was_taken_down_does_not_come_back(download, web, store):
     assert content not in store
 
 
+def test_a_takedown_reaches_the_cuts_in_the_store(download, web, store, tmp_path):
+    text = f"source,start_s,end_s\n{web.url('plain')},0.5,1.5\n"
+    rows, _ = download(text)
+    (origin,) = records.read(tmp_path / "provenance.parquet", records.PROVENANCE)
+    download(text, takedown=f"sha256\n{origin['source_sha256']}\n", whole=False)
+    assert rows[0]["sha256"] not in store
+    assert origin["source_sha256"] not in store
+
+
 def test_a_run_stops_at_its_budget_and_the_next_goes_on(download, web):
     links = [web.url(f"files/speaker_0{number}/clip_0.mp4") for number in range(4)]
     rows, decisions = download(listed(*links), run_bytes=1, connections=1, whole=False)

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import count, islice
 
+from mssync import log
 from mssync.download.budget import Budget
 from mssync.download.governor import Governor
 from mssync.download.state import Job, Result, State
@@ -31,6 +32,7 @@ class Outcome:
         results: By clip, for every clip of the job.
         errors: By clip, what went wrong when the source was asked for; a clip is kept all the
             same where the store has what was fetched before.
+        asked: Whether the host was asked at all.
         started: When it was begun, in seconds since 1970.
         duration_s: How long it took.
         received: Bytes that came.
@@ -38,6 +40,7 @@ class Outcome:
 
     results: dict[str, Result]
     errors: dict[str, ClipRejectedError]
+    asked: bool
     started: float
     duration_s: float
     received: int
@@ -141,7 +144,7 @@ class Crew:
     def _start(self, host: str, pool: ThreadPoolExecutor, now: float) -> None:
         given_up = self._governor.given_up(host)
         if given_up:
-            self._state.give_up(Result(given_up.reason, str(given_up)), host=host)
+            self._state.give_up(Result(given_up.reason, log.redact(str(given_up))), host=host)
             return
         first = self._state.ready_at(host)
         if first is None:
@@ -162,12 +165,20 @@ class Crew:
             time.sleep(min(rest_s, 0.05) if self._state.waiting else 0.0)
             return
         done, _ = wait(self._running, timeout=rest_s, return_when=FIRST_COMPLETED)
+        failure: BaseException | None = None
         for future in done:
             job = self._running.pop(future)
+            if error := future.exception():
+                logger.error("%s ends the run", job.location)
+                failure = error
+                continue
             outcome = future.result()
-            self._governor.finish(job.host, next(iter(outcome.errors.values()), None))
+            refusal = next(iter(outcome.errors.values()), None)
+            self._governor.finish(job.host, refusal, asked=outcome.asked)
             self._settle(job, outcome)
             self._queue(job.host, 0.0)
+        if failure:
+            raise failure
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         again = {
@@ -183,7 +194,7 @@ class Crew:
         }
         received = self._state.received(job) + outcome.received
         told = final | {
-            clip_id: Result(error.reason, str(error))
+            clip_id: Result(error.reason, log.redact(str(error)))
             for clip_id, error in outcome.errors.items()
             if clip_id in final and final[clip_id].kept
         }

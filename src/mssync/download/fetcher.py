@@ -95,7 +95,7 @@ class Fetcher:
             logger.exception("%s: a mistake of this program", job.location)
             failed = Result("bug", f"{type(error).__name__}: {error}")
             results = dict.fromkeys(_ids(job.clips), failed)
-            return Outcome(results, {}, started, time.time() - started, 0)
+            return Outcome(results, {}, True, started, time.time() - started, 0)
 
     def _bring(self, job: Job) -> Outcome:
         started, begun = time.time(), time.perf_counter()
@@ -111,6 +111,7 @@ class Fetcher:
         return Outcome(
             results,
             {clip_id: one.error for clip_id, one in found.items() if one.error},
+            any(one.asked for one in found.values()),
             started,
             time.perf_counter() - begun,
             budget.received,
@@ -137,7 +138,7 @@ class Fetcher:
         key = web.key(job.location) if job.kind == "web" else objects.key(job.location)
         known = self._store.recall(key)
         if known and not self._params.revalidate:
-            return _Found(known)
+            return _Found(known, asked=False)
         try:
             return _Found(self._ask(job, budget, known))
         except ClipRejectedError as error:
@@ -189,7 +190,7 @@ class Fetcher:
             if missing
             else []
         )
-        return [_Found(known) if known else _found(next(fetched)) for known in found]
+        return [_Found(known, asked=False) if known else _found(next(fetched)) for known in found]
 
     def _make(self, clip: Source, found: "_Found | None", job: Job) -> Result:
         """A clip out of what was fetched for it."""
@@ -204,8 +205,8 @@ class Fetcher:
             return Result(error.reason, self._access.secrets.redact(str(error)))
 
     def _cut_and_probe(self, clip: Source, origin: Origin, job: Job) -> Result:
-        self._check_takedown(origin)
         before = job.before.get(clip.clip_id)
+        self._check_takedown(origin, before)
         if before and before.origin == origin and before.sha256 in self._store:
             return before
         # what a site sent is the section itself
@@ -226,12 +227,13 @@ class Fetcher:
         }
         return Result(sha256=content, scores=scores, origin=origin)
 
-    def _check_takedown(self, origin: Origin) -> None:
+    def _check_takedown(self, origin: Origin, before: Result | None) -> None:
         reason = self._tombstones.match_content(origin.sha256)
         if reason is None and origin.provenance.uploader:
             reason = self._tombstones.match_uploader(origin.provenance.uploader)
         if reason is not None:
-            self._store.discard(origin.sha256)
+            for content in (origin.sha256, before.sha256 if before else ""):
+                self._store.discard(content)
             raise ClipRejectedError("taken_down", f"what came was taken down: {reason}")
 
     def _probe_cut(self, content: str) -> Probe:
@@ -306,6 +308,7 @@ class _Found:
 
     origin: Origin | None = None
     error: ClipRejectedError | None = None
+    asked: bool = True
 
 
 def _found(fetched: Origin | ClipRejectedError) -> _Found:

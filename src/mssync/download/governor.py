@@ -75,12 +75,21 @@ class Governor:
             state.running += 1
             state.tokens -= 1.0
 
-    def finish(self, host: str, error: ClipRejectedError | None) -> None:
-        """Give the connection back, and learn from how it went."""
+    def finish(self, host: str, error: ClipRejectedError | None, *, asked: bool = True) -> None:
+        """Give the connection back, and learn from how it went.
+
+        Args:
+            host: Whose it was.
+            error: What went wrong.
+            asked: False if the host was not asked after all: then the token goes back too.
+        """
         with self._lock:
             state = self._of(host)
             state.running -= 1
-            self._learn(host, state, error)
+            if asked:
+                self._learn(host, state, error)
+            else:
+                state.tokens += 1.0
             if len(self._hosts) > _MANY_HOSTS:
                 self._forget()
 

@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 _VERSION = "1"  # raised when rows mean something else; an older file is begun anew
 
+# What failed in the run before goes after what was not asked for, or it would always be first.
+_NOT_ASKED = frozenset({"host_paused", "budget", "disk"})
+_AFTER_THE_NEW = 0.001
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS locations (
@@ -105,7 +109,7 @@ class State:
         key: What decides beside the list: when it changes, every decision is taken anew.
         again: Codes that are tried again though asking again seldom helps.
         present: Whether the store still holds content.
-        banned: Whether the content of a source must not be used any more.
+        banned: Whether what was fetched must not be used any more, by its digest and uploader.
         revalidate: Clips that were kept are asked for again.
 
     Raises:
@@ -119,7 +123,7 @@ class State:
         key: str,
         again: Iterable[str] = (),
         present: Callable[[str], bool],
-        banned: Callable[[str], bool] = lambda _: False,
+        banned: Callable[[str, str], bool] = lambda _, __: False,
         revalidate: bool = False,
     ) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -132,10 +136,12 @@ class State:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            if error.sqlite_errorname.startswith("SQLITE_BUSY"):
                 raise InputError(
                     f"{file} is in use: another download works in this folder; wait for its end"
                 ) from error
+            if error.sqlite_errorname not in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+                raise
             logger.warning("%s cannot be read (%s) and is begun anew", file, error)
             self._delete()
             self._db = self._open()
@@ -146,14 +152,15 @@ class State:
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._file, timeout=1.0, isolation_level=None)
-        # one process alone: then the write-ahead log needs no shared memory, which network
-        # file systems do not have. A killed process loses nothing; a machine that goes down may.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("PRAGMA cache_size = -16000")
         db.row_factory = sqlite3.Row
         try:
+            # one process alone: then the write-ahead log needs no shared memory, which network
+            # file systems do not have. A killed process loses nothing; a machine that goes down
+            # may.
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = OFF")
+            db.execute("PRAGMA cache_size = -16000")
             db.executescript("BEGIN;" + _TABLES + "COMMIT;")
         except sqlite3.DatabaseError:
             db.close()
@@ -206,8 +213,10 @@ class State:
 
     def _add(self, source: Source, refused: Result | None) -> None:
         row = self._db.execute(
-            "SELECT listed, decided, reason, sha256, json_extract(nullif(origin, ''), '$.sha256') "
-            "AS source_sha256 FROM clips WHERE clip_id = ?",
+            "SELECT listed, location, decided, reason, sha256, "
+            "json_extract(nullif(origin, ''), '$.sha256') AS source_sha256, "
+            "json_extract(nullif(origin, ''), '$.provenance.uploader') AS uploader "
+            "FROM clips WHERE clip_id = ?",
             (source.clip_id,),
         ).fetchone()
         if row and row["listed"] == self._run:
@@ -216,7 +225,7 @@ class State:
                 logger.warning("%s is listed before", source.clip_id)
             return
         location, kind = self._location(source)
-        done = bool(row) and self._is_done(row, kind) and refused is None
+        done = bool(row) and self._is_done(row, location, kind) and refused is None
         self._db.execute(
             "INSERT INTO clips (clip_id, location, listed, source, speaker_id, split) "
             "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (clip_id) DO UPDATE SET "
@@ -235,7 +244,8 @@ class State:
         if refused:
             self._decide(source.clip_id, refused)
         elif not done:
-            self._wait(location)
+            asked = bool(row and row["reason"]) and row["reason"] not in _NOT_ASKED
+            self._wait(location, not_before=_AFTER_THE_NEW if asked else 0.0)
 
     def _location(self, source: Source) -> tuple[int, str]:
         row = self._db.execute(
@@ -251,20 +261,24 @@ class State:
         assert cursor.lastrowid is not None
         return cursor.lastrowid, kind
 
-    def _is_done(self, row: sqlite3.Row, kind: str) -> bool:
+    def _is_done(self, row: sqlite3.Row, location: int, kind: str) -> bool:
         """Whether a decision of an earlier run stands; a local file is looked at again."""
         if not row["decided"] or kind == "file":
             return False
         if row["reason"]:
-            return row["reason"] not in self._again
+            # a failure at another address, under another base, says nothing of this one
+            return row["reason"] not in self._again and row["location"] == location
         if self._revalidate:
             return False
-        return self._present(row["sha256"]) and not self._banned(row["source_sha256"])
+        return self._present(row["sha256"]) and not self._banned(
+            row["source_sha256"], row["uploader"]
+        )
 
-    def _wait(self, location: int) -> None:
+    def _wait(self, location: int, *, not_before: float = 0.0) -> None:
         changed = self._db.execute(
-            "UPDATE locations SET waiting = 1 WHERE id = ? AND NOT waiting RETURNING host",
-            (location,),
+            "UPDATE locations SET waiting = 1, not_before = MAX(not_before, ?) "
+            "WHERE id = ? AND NOT waiting RETURNING host",
+            (not_before, location),
         ).fetchone()
         if changed:
             self._waiting[changed["host"]] += 1

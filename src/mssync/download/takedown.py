@@ -85,6 +85,12 @@ class Tombstones:
         """Why content was taken down; None if it was not."""
         return self._reasons["sha256"].get(sha256)
 
+    def match_origin(self, sha256: str, uploader: str | None) -> bool:
+        """Whether what was fetched was taken down, by its digest or by its uploader."""
+        if self.match_content(sha256) is not None:
+            return True
+        return bool(uploader) and self.match_uploader(str(uploader)) is not None
+
     def match_uploader(self, uploader: str) -> str | None:
         """Why all of an uploader was taken down; None if it was not."""
         return self._reasons["uploader"].get(_same_name(uploader)) if uploader else None

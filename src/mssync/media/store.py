@@ -113,7 +113,8 @@ class MediaStore:
 
     def discard(self, sha256: str) -> None:
         """Remove content, if it is there."""
-        self.path(sha256).unlink(missing_ok=True)
+        if sha256:
+            self.path(sha256).unlink(missing_ok=True)
 
     def recall(self, key: str) -> Origin | None:
         """What was fetched under this key, if the store still holds it whole."""

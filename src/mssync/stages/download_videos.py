@@ -1,8 +1,9 @@
 """Stage 1: source list -> media in the store, manifest, provenance, decisions."""
 
 import logging
-from collections.abc import Iterable
-from contextlib import ExitStack, closing
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mssync.download.fetcher import Fetcher
 from mssync.download.governor import Governor
 from mssync.download.state import Result, State
 from mssync.download.takedown import Tombstones
+from mssync.errors import ToolError
 from mssync.ledger import (
     ATTEMPTS,
     DECISIONS,
@@ -36,7 +38,10 @@ SCORES = ("bytes", "duration_s", "fps_hz", "width_px", "height_px")
 STATE = "state.sqlite"
 PROVENANCE = "provenance.parquet"
 # What may change a decision that is taken for good; how a source is asked for does not.
-_DECIDING = ("honour_opt_out", "max_bytes", "max_duration_s", "max_pixels", "site_format")
+_DECIDING = (
+    "honour_opt_out", "max_bytes", "max_duration_s", "max_pixels", "max_redirects", "probe_bytes",
+    "probe_s", "site_format",
+)  # fmt: skip
 
 
 def run(
@@ -83,16 +88,19 @@ def run(
     key = records.digest(
         repr(params.model_dump(include=set(_DECIDING))), repr(sorted(ffmpeg.CUT_OPTIONS.items()))
     )
-    with closing(
-        State(
-            ledger / STATE,
-            key=key,
-            again=again,
-            present=store.__contains__,
-            banned=lambda sha256: tombstones.match_content(sha256) is not None,
-            revalidate=params.revalidate,
-        )
-    ) as state:
+    with (
+        _explained(ledger / STATE),
+        closing(
+            State(
+                ledger / STATE,
+                key=key,
+                again=again,
+                present=store.__contains__,
+                banned=tombstones.match_origin,
+                revalidate=params.revalidate,
+            )
+        ) as state,
+    ):
         rows = read_sources(sources, base=base, may_be_empty=not whole)
         _work(state, rows, params, store, tombstones, access or Access(), workers)
         tally = _write(state, manifest, ledger)
@@ -100,6 +108,18 @@ def run(
     if whole:
         tally.check(params.min_success_ratio, ledger, "download_videos")
     return {"clips_kept": tally.kept, "clips_rejected": tally.rejected}
+
+
+@contextmanager
+def _explained(state: Path) -> Iterator[None]:
+    """What SQLite says, in the words of whoever has to help."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ToolError(
+            f"{state}: {error}. Make room and see that the folder can be written; the file itself "
+            "may be deleted, then what failed is asked for once more"
+        ) from error
 
 
 def _work(
@@ -178,7 +198,7 @@ def _decision(source: Source, result: Result) -> Decision:
 def _row(source: Source, result: Result) -> records.Row:
     came_from = result.origin.provenance if result.origin else Provenance()
     speaker_id = source.speaker_id
-    if came_from.uploader and speaker_id == default_speaker(source.written):
+    if came_from.uploader and not source.split and speaker_id == default_speaker(source.written):
         speaker_id = came_from.uploader  # one channel, one speaker, where the list does not say
     return {
         "clip_id": source.clip_id,
