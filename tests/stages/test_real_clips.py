@@ -65,10 +65,10 @@ def test_at_least_115_of_122_real_clips_survive_and_the_others_have_reasons(extr
 
 EXPECTED = {
     # file: stage that rejects it, reason
-    "zero_bytes.mp4": ("download_videos", "corrupt"),
-    "html_error_page.mp4": ("download_videos", "corrupt"),
-    "lfs_pointer.mp4": ("download_videos", "corrupt"),
-    "random_bytes.mp4": ("download_videos", "corrupt"),
+    "zero_bytes.mp4": ("download_videos", "not_a_video"),
+    "html_error_page.mp4": ("download_videos", "not_a_video"),
+    "lfs_pointer.mp4": ("download_videos", "not_a_video"),
+    "random_bytes.mp4": ("download_videos", "not_a_video"),
     "truncated_no_moov.mp4": ("download_videos", "corrupt"),
     "audio_only.mp4": ("download_videos", "no_video"),
     "audio_with_cover_art.m4a": ("download_videos", "no_video"),
@@ -92,10 +92,10 @@ EXPECTED = {
     "audio_mp3.avi": None,
     "vp9_opus.webm": None,
     "container_mpg.mpg": None,
-    "name with spaces.mp4": None,
+    "name with spaces.mp4": ("download_videos", "duplicate"),
     "-dash-first.mp4": None,
-    "UPPER.MP4": None,
-    "id10283#u3s9xdUlmmk#002705.mp4": None,
+    "UPPER.MP4": ("download_videos", "duplicate"),
+    "id10283#u3s9xdUlmmk#002705.mp4": ("download_videos", "duplicate"),
 }
 
 
