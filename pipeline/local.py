@@ -121,7 +121,8 @@ def run(
                     source_base=base,
                     apply_promotion=apply_promotion,
                 )
-            except RuntimeError as error:
+            # ValueError: a step that ended too soon for the runner to see has left no output
+            except (RuntimeError, ValueError) as error:
                 raise StageFailedError(_told(reports, str(error))) from error
             except KeyboardInterrupt as error:
                 raise StageFailedError(_told(reports, "the run was stopped")) from error

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mssync import records
+from mssync.download.takedown import COLUMNS
 from mssync.ledger import (
     ATTEMPTS,
     DECISIONS,
@@ -71,7 +72,7 @@ def cut(sources: Path, workspace: Path, count: int, *, base: str) -> list[int]:
             writers[shard](replace(source, split=pinned))
             counts[shard] += 1
     for folder in folders:
-        _copy_or_remove(workspace / TAKEDOWN, folder / TAKEDOWN)
+        _hand_on_takedown(workspace / TAKEDOWN, folder / TAKEDOWN)
     logger.info("%d rows in shards of %s", sum(counts), counts)
     return counts
 
@@ -126,12 +127,12 @@ def gather(
     return counts
 
 
-def _copy_or_remove(source: Path, target: Path) -> None:
-    """Make `target` what `source` is, also if it is not."""
+def _hand_on_takedown(source: Path, target: Path) -> None:
+    """Give a shard the list of what must not come back, an empty one where there is none."""
     if source.exists():
         shutil.copyfile(source, target)
     else:
-        target.unlink(missing_ok=True)
+        records.write_text(target, ",".join(COLUMNS) + "\n")
 
 
 def _gather_manifest(folders: Sequence[Path], workspace: Path) -> dict[str, str]:

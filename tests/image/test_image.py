@@ -10,6 +10,8 @@ import pytest
 
 from mssync import records
 from mssync.demo.server import serve
+from mssync.download.access import Access
+from mssync.download.addresses import Policy
 from mssync.media.store import MediaStore
 from mssync.parts import read_parts
 from mssync.stages import download_videos, extract_audio, extract_landmarks
@@ -83,6 +85,7 @@ def workspace(tmp_path_factory, small_corpus, root, tiny):
             store=store,
             workers=2,
             base=url,
+            access=Access(policy=Policy(mirrors=("127.0.0.1",))),
         )
     for stage, section in (
         (extract_landmarks, tiny.extract_landmarks),
