@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mssync import records
-from mssync.download.takedown import COLUMNS
+from mssync.download.takedown import EMPTY
 from mssync.ledger import (
     ATTEMPTS,
     DECISIONS,
@@ -132,7 +132,7 @@ def _hand_on_takedown(source: Path, target: Path) -> None:
     if source.exists():
         shutil.copyfile(source, target)
     else:
-        records.write_text(target, ",".join(COLUMNS) + "\n")
+        records.write_text(target, EMPTY)
 
 
 def _gather_manifest(folders: Sequence[Path], workspace: Path) -> dict[str, str]:

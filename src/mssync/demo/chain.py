@@ -17,6 +17,7 @@ from mssync import records, versions
 from mssync.demo import corpus
 from mssync.demo.server import serve
 from mssync.download.addresses import MIRRORS
+from mssync.download.takedown import EMPTY
 from mssync.errors import InputError
 from mssync.lists.sources import BASE, place_list
 
@@ -126,7 +127,7 @@ def run_sources(project: Path, sources: Path, *, name: str, retry: bool = False)
 def _begin_takedown(workspace: Path) -> None:
     """Make an empty list of what must not come back, where there is none."""
     if not (workspace / TAKEDOWN).exists():
-        records.write_text(workspace / TAKEDOWN, "source,speaker_id,sha256,reason\n")
+        records.write_text(workspace / TAKEDOWN, EMPTY)
 
 
 def _check_project(project: Path) -> None:

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 WHAT = ("source", "speaker_id", "sha256", "uploader")
 COLUMNS = (*WHAT, "reason", "date")
+EMPTY = ",".join(COLUMNS) + "\n"  # a list that takes nothing down
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _YOUTUBE = re.compile(r"(?:\w+\.)*(?:youtube(?:-nocookie)?\.com|youtu\.be)")
