@@ -6,7 +6,7 @@ Lengths end in their unit: `_s`, `_hz`, `_frames`, `_px`; ratios lie in [0, 1].
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -98,11 +98,32 @@ class DownloadVideos(Section):
 class ExtractLandmarks(Section):
     """Finding the face and following its 68 landmarks."""
 
-    backend: Literal["mediapipe", "face-alignment"] = Field(description="Landmark detector.")
+    backend: Literal["mediapipe", "face_alignment", "dlib"] = Field(
+        description="Landmark detector."
+    )
     detection_confidence: Ratio = Field(description="Least score at which a face is taken up.")
     tracking_confidence: Ratio = Field(description="Least score at which a face is followed.")
+    detect_every_frames: Count = Field(description="Frames between two searches for faces.")
+    max_faces: Count = Field(description="Most faces followed at a time; the widest of them wins.")
+    shot_threshold: Positive = Field(
+        description="Change of hue, saturation and brightness, each of 255, that begins a shot."
+    )
     max_source_fps_hz: Positive = Field(
         description="Above this rate faces are found only on the frames nearest to the 25 Hz ticks."
+    )
+    max_side_px: int = Field(ge=128, description="Larger pictures are made smaller first.")
+    fan_batch: Count = Field(description="face_alignment: faces in one pass of the network.")
+    fan_subpixel: bool = Field(
+        description="face_alignment: points between the cells of the heat map, not in quarters."
+    )
+    fan_flip: bool = Field(description="face_alignment: look at the mirrored face too.")
+    fan_bfloat16: bool = Field(description="face_alignment: half precision, on CUDA only.")
+    max_pixels: Count = Field(description="Largest picture that is decoded, width times height.")
+    process_bytes: int = Field(
+        ge=2_000_000_000, description="Most address space of a worker process."
+    )
+    max_s_per_s: Positive = Field(
+        description="Most seconds a clip may take for a second of it, after the first minute."
     )
     clips_per_part: Count = Field(description="Rows of one parquet part.")
     min_success_ratio: Ratio = Field(description="Below this share of tracked clips: stage fails.")
@@ -114,6 +135,16 @@ class ExtractAudio(Section):
     pre_emphasis: Ratio = Field(description="Coefficient of x[n] - a x[n - 1].")
     mel_bands: Count = Field(description="Mel bands between 0 and 8 kHz.")
     mfcc: Count = Field(description="Cepstral coefficients, the first replaced by log energy.")
+    wide_mel_bands: int = Field(
+        ge=0, le=128, description="Bands of a second, wider mel set beside them; 0: none."
+    )
+    speech_threshold: Ratio = Field(description="Probability at which a row counts as speech.")
+    process_bytes: int = Field(
+        ge=2_000_000_000, description="Most address space of a worker process."
+    )
+    max_s_per_s: Positive = Field(
+        description="Most seconds a clip may take for a second of it, after the first minute."
+    )
     clips_per_part: Count = Field(description="Rows of one parquet part.")
     min_success_ratio: Ratio = Field(description="Below this share of clips with sound: fails.")
 
@@ -127,18 +158,47 @@ class ExtractAudio(Section):
 class BuildDataset(Section):
     """Joining, filtering, normalising and splitting. Every threshold that only decides is here."""
 
-    min_frames: int = Field(ge=20, description="Shortest clip kept, at 25 Hz.")
-    min_source_fps_hz: float = Field(ge=0, description="Lowest rate of the source's frames.")
+    min_frames: int = Field(ge=20, description="Shortest stretch of a clip kept, at 25 Hz.")
+    max_jump: Positive = Field(
+        description="Move of the face between ticks that ends a stretch, in inter-ocular distances."
+    )
+    max_gap_frames: int = Field(
+        ge=0, description="Most interpolated ticks in a row; more end a stretch."
+    )
+    max_length_mismatch_s: float = Field(
+        ge=0, description="Most sound that may be missing at an end; more is cut off."
+    )
     min_tracked_ratio: Ratio = Field(description="Least share of frames in which a face was found.")
-    max_gap_frames: int = Field(ge=0, description="Longest run of interpolated frames.")
+    min_source_fps_hz: float = Field(ge=0, description="Lowest rate of the source's frames.")
     min_confidence: Ratio = Field(description="Least mean confidence of the face track.")
     min_interocular_px: float = Field(ge=0, description="Smallest face, outer eye corners apart.")
     max_faces_ratio: Ratio = Field(description="Largest share of frames that show a second face.")
-    max_jump: Positive = Field(
-        description="Largest move of the face between frames, in inter-ocular distances: a cut."
+    max_yaw_deg: float = Field(ge=0, le=180, description="Largest turn, 95th percentile.")
+    min_blur: float = Field(ge=0, description="Least detail of the face (records.LANDMARK_SCORES).")
+    max_jitter: Positive = Field(
+        description="Most noise of a still head's points, RMS, in inter-ocular distances."
     )
-    max_length_mismatch_s: float = Field(ge=0, description="Most audio and video may differ by.")
+    min_mouth_texture: float = Field(
+        ge=0, description="Least detail of the mouth's picture over that of the eyes."
+    )
+    max_frozen_ratio: Ratio = Field(
+        description="Largest share of frames that repeat the one before."
+    )
+    min_mouth_energy: float = Field(
+        ge=0, description="Least spread of the mouth's opening, in inter-ocular distances."
+    )
     min_loudness_db: float = Field(le=0, description="Least RMS level, relative to full scale.")
+    min_speech_ratio: Ratio = Field(description="Least share of the sound that is speech.")
+    min_snr_db: float = Field(
+        ge=-100, description="Least level of speech over the rest; -100 switches it off."
+    )
+    max_clipped_ratio: Ratio = Field(description="Largest share of samples at full scale.")
+    min_mouth_loudness_correlation: float = Field(
+        ge=-1, le=1, description="Least correlation of mouth and sound; -1 switches it off."
+    )
+    max_mouth_loudness_lag_s: float = Field(
+        ge=0, description="Largest lag of mouth and sound; 0.6 or more switches it off."
+    )
     smoothing_frames: int = Field(ge=1, description="Odd width of the centred mean over time.")
     crop_scale: float = Field(gt=1, description="Side of the crop over the track's extent.")
     val_ratio: Ratio = Field(description="Share of speakers for validation.")
@@ -376,6 +436,33 @@ def validate(section: type[S], content: Mapping[str, Any], *, name: str) -> S:
         return section.model_validate(_with_whole_numbers(content))
     except ValidationError as error:
         raise ParamsError(f"{name} does not fit the schema:\n{_explain(error)}") from error
+
+
+def override(section: S, settings: Iterable[str], *, name: str) -> S:
+    """A section with some values replaced.
+
+    Args:
+        section: The values to start from.
+        settings: `key=value` each, values as YAML writes them; `name.key` is the same as `key`.
+        name: The section's name.
+
+    Raises:
+        ParamsError: If a key is not the section's, or a value does not fit the schema.
+    """
+    content = section.model_dump()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        field = key.strip().removeprefix(f"{name}.")
+        if not equals or field not in content:
+            raise ParamsError(
+                f"{setting}: expected KEY=VALUE with a key of the section {name}, one of "
+                f"{', '.join(content)}"
+            )
+        try:
+            content[field] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ParamsError(f"{setting}: {text} cannot be read as YAML: {error}") from error
+    return validate(type(section), content, name=name)
 
 
 def _with_whole_numbers(value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -9,6 +9,7 @@ import pytest
 from mssync.errors import ClipRejectedError, ToolError
 from mssync.media import decode, ffmpeg
 from mssync.media.ffmpeg import Crop
+from mssync.media.sound import read_sound
 
 RED, GREEN, BLUE, WHITE = (250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 250)
 
@@ -39,7 +40,7 @@ def turned(video):
 
 def first_frame(path):
     clock = decode.read_clock(path)
-    return next(frame for _, frame in decode.frames(path, clock, max_fps_hz=100))
+    return next(decode.frames(path, clock, max_fps_hz=100, max_side_px=1000)).picture_HWC
 
 
 def cropped(source, tmp_path, crop):
@@ -149,7 +150,7 @@ def test_a_cut_takes_the_streams_that_are_read_elsewhere(tmp_path):
     subprocess.run([*command, str(source)], check=True)
     ffmpeg.cut(source, target, start_s=0, end_s=None)
     assert first_frame(target).shape == (48, 64, 3)
-    sound = decode.read_sound(target, decode.read_clock(target))
+    sound = read_sound(target, decode.read_clock(target))
     assert np.abs(sound.waveform_N).max() < 0.01
     with av.open(str(target)) as container:
         assert len(container.streams) == 2

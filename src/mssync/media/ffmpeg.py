@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mssync.errors import ClipRejectedError, ToolError
 from mssync.media import decode
+from mssync.media.container import FORMATS
 
 # Re-encoded nearly without loss, so that cuts fall on the frame; timestamps are kept. The number
 # of threads is part of what x264 writes: fixed, so that equal cuts are equal bytes everywhere.
@@ -43,7 +44,7 @@ CUT_OPTIONS: dict[str, Any] = {
 }
 
 # Whatever a file says, no host is asked and no playlist followed.
-INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": decode.FORMATS, "threads": 2}
+INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "threads": 2}
 _GLOBAL = ("-nostdin", "-filter_threads", "1", "-abort_on", "empty_output")
 _SMALLEST_CROP_PX = 16
 _PREFIX = re.compile(r"^(\[\S+ @ 0x\w+\] )+")  # differs from run to run
@@ -138,7 +139,7 @@ def cut(
     Of strangers' media it is run in a `media.sandbox.Sandbox`, which limits its time and memory.
 
     Args:
-        source: Media, of the formats that `media.decode` opens.
+        source: Media, of the formats that `media.container` opens.
         target: File to write.
         start_s: Start, after the first frame of the source.
         end_s: End; None: that of the source.

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import NoReturn, Self, TypeVar, cast
@@ -31,8 +31,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Nothing else of the environment reaches the child: no secret, no proxy, no key of a cloud.
-_ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH",
-                "IMAGEIO_FFMPEG_EXE", "MSSYNC_LOG", "PYTHONHASHSEED")  # fmt: skip
+_ENVIRONMENT = (
+    *("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH"),
+    *("IMAGEIO_FFMPEG_EXE", "MSSYNC_DLIB_MODEL", "MSSYNC_LOG", "PYTHONHASHSEED"),
+)
 # A child decodes one file at a time: threads of linear algebra would only take address space.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 _START_S = 60.0  # on a loaded machine with a cold disk
@@ -48,18 +50,20 @@ class Sandbox:
 
     Args:
         memory_bytes: Address space that the child, and each process it starts, may take.
+        death: Reason code of a clip on which the child dies by itself.
 
     Raises:
         ValueError: If that is less than Python, PyAV and ffmpeg themselves take.
     """
 
-    def __init__(self, *, memory_bytes: int) -> None:
+    def __init__(self, *, memory_bytes: int, death: str = "corrupt") -> None:
         if memory_bytes < LEAST_BYTES:
             raise ValueError(
                 f"memory_bytes must be at least {LEAST_BYTES}, which the tools themselves take, "
                 f"found {memory_bytes}"
             )
         self._memory_bytes = memory_bytes
+        self._death = death
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
 
@@ -85,7 +89,7 @@ class Sandbox:
             What it returned.
 
         Raises:
-            ClipRejectedError: `too_costly` if it hit a limit, `corrupt` if the child crashed.
+            ClipRejectedError: `too_costly` if it hit a limit, `death` if the child crashed.
             ToolError: If the child cannot start.
             Exception: Whatever the function raised.
         """
@@ -117,7 +121,7 @@ class Sandbox:
             if pipe.poll(wall_s):
                 return cast(tuple[bool, object], pipe.recv())
         except EOFError:
-            _explain(self._end(), cpu_s=request[-1])
+            _explain(self._end(), cpu_s=request[-1], death=self._death)
         except BaseException:
             self._end()  # its answer would be taken for that of the next call
             raise
@@ -169,10 +173,11 @@ class SandboxPool:
     Args:
         count: How many there are.
         memory_bytes: Of each.
+        death: See `Sandbox`.
     """
 
-    def __init__(self, count: int, *, memory_bytes: int) -> None:
-        self._sandboxes = [Sandbox(memory_bytes=memory_bytes) for _ in range(count)]
+    def __init__(self, count: int, *, memory_bytes: int, death: str = "corrupt") -> None:
+        self._sandboxes = [Sandbox(memory_bytes=memory_bytes, death=death) for _ in range(count)]
         # Last in, first out: no more children are started than calls are made at a time.
         self._free = queue.LifoQueue[Sandbox]()
         for sandbox in self._sandboxes:
@@ -188,9 +193,15 @@ class SandboxPool:
         self, function: Callable[..., T], *args: object, wall_s: float, cpu_s: float | None = None
     ) -> T:
         """Run a function in a free child: see `Sandbox.call`."""
+        with self.lend() as sandbox:
+            return sandbox.call(function, *args, wall_s=wall_s, cpu_s=cpu_s)
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[Sandbox]:
+        """A free sandbox, for several calls to the same child."""
         sandbox = self._free.get()
         try:
-            return sandbox.call(function, *args, wall_s=wall_s, cpu_s=cpu_s)
+            yield sandbox
         finally:
             self._free.put(sandbox)
 
@@ -204,7 +215,7 @@ def _too_long(limit_s: float) -> str:
     return f"reading it takes more than {limit_s:g} s"
 
 
-def _explain(code: int, *, cpu_s: float) -> NoReturn:
+def _explain(code: int, *, cpu_s: float, death: str) -> NoReturn:
     """Say why a child died."""
     if code == -signal.SIGXCPU:
         raise ClipRejectedError("too_costly", _too_long(cpu_s))
@@ -213,7 +224,7 @@ def _explain(code: int, *, cpu_s: float) -> NoReturn:
             "too_costly", "the process that read it was killed, most likely for want of memory"
         )
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    raise ClipRejectedError("corrupt", f"the decoder died ({how})")
+    raise ClipRejectedError(death, f"the process that read it died ({how})")
 
 
 def _start(pipe: Connection, memory_bytes: int) -> subprocess.Popen[bytes]:
