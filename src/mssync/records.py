@@ -5,7 +5,7 @@ row per clip; T frames (25 Hz), A = 4 T audio rows (100 Hz), P = 68 points, D = 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def _schema(fields: Mapping[str, tuple[Any, str]]) -> Any:  # noqa: ANN401 - pya
 
 _FLOATS = pa.list_(pa.field("item", pa.float32(), nullable=False))
 _BOOLS = pa.list_(pa.field("item", pa.bool_(), nullable=False))
+_SHORTS = pa.list_(pa.field("item", pa.int16(), nullable=False))
 
 MANIFEST = _schema(
     {
@@ -70,21 +71,41 @@ PROVENANCE = _schema(
 LANDMARK_SCORES = {
     "frames": "Length at 25 Hz.",
     "source_fps_hz": "Mean rate of the source's frames.",
-    "tracked_ratio": "Share of looked-at frames in which a face was found.",
-    "longest_gap_frames": "Longest run of interpolated frames.",
-    "mean_confidence": "Mean detector score over the frames with a face.",
-    "faces_ratio": "Share of checked frames that show more than one face.",
+    "tracked_ratio": "Share of looked-at frames in which the face was found.",
+    "interpolated_ratio": "Share of ticks at which the face was lost and is interpolated.",
+    "longest_gap_frames": "Longest run of interpolated ticks.",
+    "mean_confidence": "Mean detector score over the ticks with the face.",
+    "faces_ratio": "Share of checked frames that show another face at least half as wide.",
+    "max_faces": "Most faces found in one checked frame, of any size.",
+    "rival_mouth_energy": "Mouth energy of the next widest face over that of the followed one.",
     "interocular_px": "Median distance between the outer eye corners.",
-    "max_jump": "Largest move of the face's centre between frames, in inter-ocular distances.",
+    "blur": "Median variance of the Laplacian over the face, brought to 112 x 112 px of 8 bits.",
+    "yaw_p95_deg": "95th percentile of |yaw|.",
+    "pitch_p95_deg": "95th percentile of |pitch|.",
+    "roll_p95_deg": "95th percentile of |roll|.",
+    "jitter": "Noise of rigid points while the head is still, in inter-ocular distances (RMS).",
+    "mouth_energy": "Standard deviation of the mouth opening, in inter-ocular distances.",
+    "mouth_texture": "Detail of the picture at the mouth over that at the eyes; low: covered.",
+    "frozen_ratio": "Share of looked-at frames that repeat the one before.",
+    "shots": "Number of shots.",
+    "max_jump": "Largest move of the face's centre within a shot, in inter-ocular distances.",
+    "interlaced_ratio": "Share of looked-at frames that were interlaced.",
 }
 
 LANDMARKS = _schema(
     {
         "clip_id": (pa.string(), "As in the manifest."),
         "sha256": (pa.string(), "Digest of the media they were extracted from."),
-        "landmarks_TPD": (_FLOATS, "iBUG-68 points in source pixels, x right, y down; T x 68 x 2."),
+        "landmarks_TPD": (
+            _FLOATS,
+            "iBUG-68 points in px of the upright picture of square pixels; T x 68 x 2.",
+        ),
         "confidence_T": (_FLOATS, "Detector score in [0, 1]; 0 where no face was found; T."),
         "interpolated_T": (_BOOLS, "True where the face was lost and is interpolated; T."),
+        "pose_TA": (_FLOATS, "Yaw, pitch, roll in degrees; T x 3."),
+        "mouth_T": (_FLOATS, "Mouth opening in inter-ocular distances; T."),
+        "move_T": (_FLOATS, "Move of the face's centre since the tick before, likewise; T."),
+        "shot_T": (_SHORTS, "Number of the shot, from 0; T."),
     }
     | {name: (pa.float32(), text) for name, text in LANDMARK_SCORES.items()}
 )
@@ -96,6 +117,9 @@ AUDIO_SCORES = {
     "length_mismatch_s": "Sound that is missing under the picture or reaches beyond it.",
     "loudness_db": "RMS level relative to full scale, before normalisation.",
     "clipped_ratio": "Share of samples at full scale.",
+    "speech_ratio": "Share of rows with speech.",
+    "snr_db": "Level of the rows with speech over that of the others.",
+    "audio_tracks": "Number of audio streams.",
 }
 
 AUDIO = _schema(
@@ -104,9 +128,22 @@ AUDIO = _schema(
         "sha256": (pa.string(), "Digest of the media they were extracted from."),
         "log_mel_AM": (_FLOATS, "Natural log of mel energies, floor log(1e-8); 4 T x bands."),
         "mfcc_AC": (_FLOATS, "Liftered MFCC, the first is log energy; 4 T x coefficients."),
+        "wide_mel_AM": (
+            _FLOATS,
+            "Natural log of the wide mel set, empty without one; 4 T x bands.",
+        ),
+        "loudness_A": (_FLOATS, "RMS level of each row relative to full scale, in dB; 4 T."),
+        "speech_A": (_FLOATS, "Probability of speech; 4 T."),
     }
     | {name: (pa.float32(), text) for name, text in AUDIO_SCORES.items()}
 )
+
+DATASET_SCORES = {
+    "usable_frames": "Longest stretch of one shot without a long gap or a jump.",
+    "usable_start_frames": "Where it begins.",
+    "mouth_loudness_correlation": "Correlation of mouth opening and loudness at the best lag.",
+    "mouth_loudness_lag_s": "That lag; positive: the sound is late.",
+}
 
 CLIPS = _schema(
     {
@@ -116,6 +153,7 @@ CLIPS = _schema(
         "language": (pa.string(), "As listed."),
         "licence": (pa.string(), "As listed."),
         "sha256": (pa.string(), "Digest of the clip's media."),
+        "first_frame": (pa.int32(), "25 Hz tick of the media at which it begins."),
         "frames": (pa.int32(), "Length T at 25 Hz."),
         "crop_px": (_FLOATS, "The fixed square crop in source pixels: left, top, side."),
         "motion_TPD": (_FLOATS, "Smoothed landmarks over the crop's side; T x 68 x 2."),
@@ -170,20 +208,31 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def read(path: Path, schema: Any | None) -> list[Row]:  # noqa: ANN401 - pyarrow is untyped
+def read(
+    path: Path,
+    schema: Any | None,  # noqa: ANN401 - pyarrow is untyped
+    *,
+    columns: Sequence[str] | None = None,
+) -> list[Row]:
     """Read a Parquet file written by `write`; arrays come back as NumPy arrays.
 
     Args:
         path: File to read.
         schema: The columns it must have; None takes any.
+        columns: Those to read; None reads all.
 
     Raises:
         InputError: If the file is missing, unreadable or has other columns.
     """
-    return list(stream(path, schema))
+    return list(stream(path, schema, columns=columns))
 
 
-def stream(path: Path, schema: Any | None) -> Iterator[Row]:  # noqa: ANN401 - pyarrow is untyped
+def stream(
+    path: Path,
+    schema: Any | None,  # noqa: ANN401 - pyarrow is untyped
+    *,
+    columns: Sequence[str] | None = None,
+) -> Iterator[Row]:
     """The rows of `read`, one after the other, with few of them in memory."""
     if not path.exists():
         raise InputError(f"{path} does not exist: the stage before this one writes it")
@@ -195,10 +244,10 @@ def stream(path: Path, schema: Any | None) -> Iterator[Row]:  # noqa: ANN401 - p
                     f"{path} has columns {found.names}, expected {schema.names}: "
                     "run the stage that writes it again"
                 )
-            for batch in file.iter_batches(GROUP_ROWS):
-                columns = {name: _column(batch.column(name)) for name in found.names}
-                for row in zip(*columns.values(), strict=True):
-                    yield dict(zip(columns, row, strict=True))
+            names = found.names if columns is None else list(columns)
+            for batch in file.iter_batches(GROUP_ROWS, columns=names):
+                for row in zip(*(_column(batch.column(name)) for name in names), strict=True):
+                    yield dict(zip(names, row, strict=True))
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path} cannot be read as Parquet ({error}). The stage before this one writes it."

@@ -3,22 +3,24 @@ import pytest
 
 from mssync.errors import ClipRejectedError
 from mssync.landmarks import tracks
-from mssync.landmarks.detector import Detection
+from mssync.landmarks.detector import Face
 
 
 def face(x):
     points = np.stack([np.full(68, x), np.arange(68)], axis=1).astype(np.float32)
-    return Detection(points, 0.9, 1)
+    return Face(points, 0.9)
 
 
-def observe(times_s, *, lost=()):
-    """A face that moves 100 px a second to the right."""
-    return [(t, None if i in lost else face(100 * t)) for i, t in enumerate(times_s)]
+def observe(times_s, *, lost=(), cuts=()):
+    """A face that moves 100 px a second to the right; shots begin at `cuts`."""
+    times_s = np.asarray(times_s, float)
+    shots = np.searchsorted(cuts, np.arange(len(times_s)), side="right").astype(np.int16)
+    return times_s, shots, [None if i in lost else face(100 * t) for i, t in enumerate(times_s)]
 
 
 def test_at_25_fps_the_detections_are_kept_as_they_are():
     times_s = np.arange(10) / 25
-    track = tracks.track(observe(times_s), 10)
+    track = tracks.track(*observe(times_s), 10)
     np.testing.assert_allclose(track.landmarks_TPD[:, 0, 0], 100 * times_s, atol=1e-5)
     assert not track.interpolated_T.any()
     assert (track.confidence_T > 0.89).all()
@@ -26,7 +28,7 @@ def test_at_25_fps_the_detections_are_kept_as_they_are():
 
 @pytest.mark.parametrize("fps", [24, 29.97, 30, 50])
 def test_other_rates_are_interpolated_by_timestamp(fps):
-    track = tracks.track(observe(np.arange(int(2 * fps) + 1) / fps), 50)
+    track = tracks.track(*observe(np.arange(int(2 * fps) + 1) / fps), 50)
     np.testing.assert_allclose(track.landmarks_TPD[:, 0, 0], 4 * np.arange(50), atol=1e-3)
     assert not track.interpolated_T.any()
 
@@ -34,12 +36,12 @@ def test_other_rates_are_interpolated_by_timestamp(fps):
 def test_a_variable_rate_is_interpolated_by_timestamp():
     rng = np.random.default_rng(0)
     times_s = np.sort(np.append(rng.uniform(0, 1, 60), [0, 1]))
-    track = tracks.track(observe(times_s), 26)
+    track = tracks.track(*observe(times_s), 26)
     np.testing.assert_allclose(track.landmarks_TPD[:, 0, 0], 4 * np.arange(26), atol=1e-3)
 
 
 def test_a_lost_face_is_interpolated_in_place_and_marked():
-    track = tracks.track(observe(np.arange(10) / 25, lost=(4, 5)), 10)
+    track = tracks.track(*observe(np.arange(10) / 25, lost=(4, 5)), 10)
     assert np.flatnonzero(track.interpolated_T).tolist() == [4, 5]
     np.testing.assert_allclose(track.landmarks_TPD[4:6, 0, 0], [16, 20], atol=1e-4)
     assert (track.confidence_T[4:6] == 0).all()
@@ -48,27 +50,47 @@ def test_a_lost_face_is_interpolated_in_place_and_marked():
 
 def test_frames_missing_from_the_file_are_marked_too():
     times_s = np.delete(np.arange(20) / 25, [7, 8, 9, 10])
-    track = tracks.track(observe(times_s), 20)
+    track = tracks.track(*observe(times_s), 20)
     assert np.flatnonzero(track.interpolated_T).tolist() == [7, 8, 9, 10]
 
 
 def test_a_clip_without_a_face_is_rejected():
     with pytest.raises(ClipRejectedError, match="no face in any of 3 frames") as error:
-        tracks.track([(0.0, None), (0.04, None), (0.08, None)], 3)
+        tracks.track(*observe([0.0, 0.04, 0.08], lost=(0, 1, 2)), 3)
     assert error.value.reason == "no_face"
 
 
-def test_a_jump_is_measured_in_inter_ocular_distances():
-    still = np.tile(face(0).points_PD, (6, 1, 1))
-    still[:, 45, 0] = 50  # outer eye corners 36 and 45: (0, 36) and (50, 45)
-    moved = still.copy()
-    moved[3:, :, 0] += 100
-    assert tracks.largest_jump(still) == 0
-    assert tracks.largest_jump(moved) == pytest.approx(100 / np.hypot(50, 9))
+def test_nothing_is_interpolated_across_a_cut():
+    times_s, shots, faces = observe(np.arange(20) / 25, lost=(8, 9, 10), cuts=(10,))
+    track = tracks.track(times_s, shots, faces, 20)
+    assert track.shot_T.tolist() == [0] * 10 + [1] * 10
+    np.testing.assert_allclose(track.landmarks_TPD[8:10, 0, 0], 28, atol=1e-4)  # tick 7's
+    np.testing.assert_allclose(track.landmarks_TPD[10, 0, 0], 44, atol=1e-4)  # tick 11's
+    assert np.flatnonzero(track.interpolated_T).tolist() == [8, 9, 10]
+
+
+def test_a_tick_between_two_shots_is_lost():
+    times_s, shots, faces = observe([0.0, 0.03, 0.06, 0.09, 0.12], cuts=(2,))
+    track = tracks.track(times_s, shots, faces, 4)
+    assert np.flatnonzero(track.interpolated_T).tolist() == [1]
+    assert track.landmarks_TPD[1, 0, 0] == pytest.approx(3.0)
+
+
+def test_a_shot_without_a_face_shows_the_one_before_and_is_lost():
+    times_s, shots, faces = observe(np.arange(12) / 25, lost=(4, 5, 6, 7), cuts=(4, 8))
+    track = tracks.track(times_s, shots, faces, 12)
+    assert np.flatnonzero(track.interpolated_T).tolist() == [4, 5, 6, 7]
+    np.testing.assert_allclose(track.landmarks_TPD[4:8, 0, 0], 12, atol=1e-4)
+
+
+def test_twelve_frames_a_second_leave_no_hole():
+    track = tracks.track(*observe(np.arange(13) / 12), 26)
+    np.testing.assert_allclose(track.landmarks_TPD[:, 0, 0], 4 * np.arange(26), atol=1e-3)
+    assert not track.interpolated_T.any()
 
 
 def test_smoothing_keeps_a_straight_move_and_halves_nothing_else():
-    track = tracks.track(observe(np.arange(10) / 25), 10).landmarks_TPD
+    track = tracks.track(*observe(np.arange(10) / 25), 10).landmarks_TPD
     smoothed = tracks.smooth(track, 3)
     np.testing.assert_allclose(smoothed[1:-1], track[1:-1], atol=1e-4)
     np.testing.assert_array_equal(tracks.smooth(track, 1), track)
@@ -77,7 +99,7 @@ def test_smoothing_keeps_a_straight_move_and_halves_nothing_else():
 
 
 def test_the_crop_is_a_square_around_the_whole_track():
-    track = tracks.track(observe(np.arange(26) / 25), 26).landmarks_TPD
+    track = tracks.track(*observe(np.arange(26) / 25), 26).landmarks_TPD
     left, top, side = tracks.square_crop(track, 1.5)
     assert side == pytest.approx(150)
     assert (left, top) == pytest.approx((50 - 75, 33.5 - 75))

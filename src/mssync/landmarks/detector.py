@@ -1,6 +1,9 @@
-"""What the pipeline needs of a landmark detector, and the backends by name."""
+"""What the pipeline needs of a landmark backend, and the backends by name.
 
-from collections.abc import Callable, Sequence
+Pictures are RGB, upright, of square pixels, uint8 (H, W, 3). Points and boxes are in their pixels.
+"""
+
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,51 +13,104 @@ from numpy.typing import NDArray
 
 from mssync.params import ExtractLandmarks
 
+Picture = NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
-class Detection:
-    """One face in one frame.
+class Box:
+    """Where a face is, from brows to chin, by a detector or between two of its boxes.
 
     Attributes:
-        points_PD: iBUG-68 points in pixels, float32 (68, 2), x right, y down.
-        confidence: Score of the face in [0, 1].
-        faces: How many faces of about the speaker's size the frame shows; 0 where this frame was
-            not counted.
+        left, top, right, bottom: In pixels of the picture; may reach beyond it.
+        score: Of the detector, in [0, 1].
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    score: float
+
+    @property
+    def width(self) -> float:
+        """In pixels."""
+        return self.right - self.left
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Its centre: x, y."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one picture.
+
+    Attributes:
+        points_PD: iBUG-68 points, float32 (68, 2), x right, y down.
+        confidence: That the face is there, in [0, 1].
     """
 
     points_PD: NDArray[np.float32]
     confidence: float
-    faces: int
 
 
-class Detector(Protocol):
-    """Follows one face through the frames of one clip. Made anew for every clip."""
+class Landmarker(Protocol):
+    """Follows one face through one shot."""
 
-    def detect(self, frame_HWC: NDArray[np.uint8]) -> Detection | None:
-        """Find the face in the next frame, RGB (H, W, 3); None where there is none."""
+    def points(
+        self, pictures: Sequence[Picture], boxes: Sequence[Box], others: Sequence[Sequence[Box]]
+    ) -> list[Face | None]:
+        """Find the face's points in the next pictures.
+
+        Args:
+            pictures: Consecutive, after those of the call before.
+            boxes: Where the face is in each, or was last.
+            others: Boxes of the other faces in each.
+
+        Returns:
+            One answer a picture; None where the face is not there.
+        """
 
 
-def count_rivals(widths: Sequence[float]) -> int:
-    """Faces at least half as wide as the widest: the others cannot be taken for the speaker's."""
-    return sum(width >= max(widths) / 2 for width in widths)
+class Backend(Protocol):
+    """A face detector and a landmark detector.
+
+    Attributes:
+        shared: Whether one serves all clips at a time, called from many threads (on a GPU); else
+            each process has its own.
+    """
+
+    shared: bool
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Box]]:
+        """Find all faces in each picture."""
+
+    def landmarker(self) -> Landmarker:
+        """What follows one face."""
 
 
-DetectorFactory = Callable[[ExtractLandmarks], AbstractContextManager[Detector]]
+def open_backend(params: ExtractLandmarks, *, device: str) -> AbstractContextManager[Backend]:
+    """The backend that the parameters name; its library is imported now, not before.
 
-
-def factory(backend: str) -> DetectorFactory:
-    """The maker of detectors of a backend; its library is imported now, not before.
+    Args:
+        params: The stage's section.
+        device: `auto`, `cpu` or `cuda`, for backends that run on torch.
 
     Raises:
-        ValueError: If there is no such backend.
-        InputError: If the backend's weights are missing (face-alignment).
+        InputError: If the backend's weights or library are missing.
+        ParamsError: If there is no such device.
     """
-    if backend == "mediapipe":
-        from mssync.landmarks.mediapipe_backend import mediapipe_detector
+    match params.backend:
+        case "mediapipe":
+            from mssync.landmarks.mediapipe_backend import mediapipe_backend
 
-        return mediapipe_detector
-    if backend == "face-alignment":
-        from mssync.landmarks.face_alignment_backend import face_alignment_detector
+            return mediapipe_backend(params)
+        case "face_alignment":
+            from mssync.landmarks.face_alignment_backend import face_alignment_backend
 
-        return face_alignment_detector
-    raise ValueError(f"no landmark backend is called {backend!r}")
+            return face_alignment_backend(params, device=device)
+        case "dlib":
+            from mssync.landmarks.dlib_backend import dlib_backend
+
+            return dlib_backend(params)

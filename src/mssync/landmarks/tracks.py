@@ -1,10 +1,10 @@
-"""A face followed through a clip: from detections at any times to 68 points at every 25 Hz tick.
+"""A followed face on the clock: from faces at any times to 68 points at every 25 Hz tick.
 
 A lost frame is interpolated in place, never dropped: dropping would shift the motion against the
 sound.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssync.errors import ClipRejectedError
-from mssync.landmarks import ibug
-from mssync.landmarks.detector import Detection
+from mssync.landmarks.detector import Face
 from mssync.timing import FRAME_RATE_HZ
 
 _SAME_TIME_S = 1e-4
+_HOLE_S = 0.1  # frames missing from the file; a whole video so slow is refused for its rate
 
 
 @dataclass(frozen=True)
@@ -24,59 +24,97 @@ class Track:
     """One face at T ticks.
 
     Attributes:
-        landmarks_TPD: Points in source pixels, float32 (T, 68, 2).
+        landmarks_TPD: Points in pixels, float32 (T, 68, 2).
         confidence_T: Detector score, 0 where the face was lost, float32 (T,).
         interpolated_T: True where the face was lost at that time, bool (T,).
-        tracked_ratio: Share of looked-at frames with a face.
-        faces_ratio: Share of counted frames with more than one face.
+        shot_T: Number of the shot, int16 (T,).
+        tracked_ratio: Share of looked-at frames with the face.
     """
 
     landmarks_TPD: NDArray[np.float32]
     confidence_T: NDArray[np.float32]
     interpolated_T: NDArray[np.bool_]
+    shot_T: NDArray[np.int16]
     tracked_ratio: float
-    faces_ratio: float
 
 
-def track(observations: Iterable[tuple[float, Detection | None]], ticks: int) -> Track:
+def track(
+    times_s: NDArray[np.float64],
+    shot_N: NDArray[np.int16],
+    faces: Sequence[Face | None],
+    ticks: int,
+) -> Track:
     """Put what was found at any times on the 25 Hz clock, linearly by timestamp.
 
     A tick counts as interpolated where the face was found on neither, or not on both, of the
-    looked-at frames around it. Before the first and after the last detection the face stands still.
+    looked-at frames around it, or where these are of two shots. Before the first and after the last
+    face of a shot it stands still; so it does through a shot that shows none.
 
     Args:
-        observations: Seconds since the first frame and what was found then, in order.
+        times_s: Of the looked-at frames, seconds since the first frame, in order (N,).
+        shot_N: Number of the shot of each, never falling (N,).
+        faces: What was found on each.
         ticks: Length T.
 
     Raises:
         ClipRejectedError: `no_face` if no frame shows one.
     """
-    seen = list(observations)
-    found = [(time_s, detection) for time_s, detection in seen if detection is not None]
+    has_face_N = np.array([face is not None for face in faces])
+    found = [face for face in faces if face is not None]
     if not found:
-        raise ClipRejectedError("no_face", f"no face in any of {len(seen)} frames")
+        raise ClipRejectedError("no_face", f"no face in any of {len(faces)} frames")
     ticks_s = np.arange(ticks) / FRAME_RATE_HZ
-    found_s = np.array([time_s for time_s, _ in found])
-    points = np.stack([detection.points_PD for _, detection in found]).reshape(len(found), -1)
-    landmarks = np.stack([np.interp(ticks_s, found_s, values) for values in points.T], axis=1)
-    confidence = np.interp(ticks_s, found_s, [detection.confidence for _, detection in found])
-    lost_T = _lost(ticks_s, seen)
-    counted = [detection.faces for _, detection in found if detection.faces]
+    last_seen_T = np.searchsorted(times_s, ticks_s + _SAME_TIME_S, side="right") - 1
+    shot_T = shot_N[np.maximum(last_seen_T, 0)]
+    left_T, right_T, weight_T = _neighbours(
+        ticks_s, shot_T, times_s[has_face_N], shot_N[has_face_N]
+    )
+    points = np.stack([face.points_PD for face in found])
+    confidence = np.array([face.confidence for face in found])
+    lost_T = _lost(ticks_s, times_s, shot_N, has_face_N)
+    landmarks_TPD = _between(points[left_T], points[right_T], weight_T[:, None, None])
+    confidence_T = np.where(lost_T, 0, _between(confidence[left_T], confidence[right_T], weight_T))
     return Track(
-        landmarks_TPD=landmarks.reshape(ticks, ibug.POINTS, 2).astype(np.float32),
-        confidence_T=np.where(lost_T, 0, confidence).astype(np.float32),
+        landmarks_TPD=landmarks_TPD.astype(np.float32),
+        confidence_T=confidence_T.astype(np.float32),
         interpolated_T=lost_T,
-        tracked_ratio=len(found) / len(seen),
-        faces_ratio=sum(faces > 1 for faces in counted) / max(1, len(counted)),
+        shot_T=shot_T,
+        tracked_ratio=len(found) / len(faces),
     )
 
 
+def _neighbours(
+    ticks_s: NDArray[np.float64],
+    shot_T: NDArray[np.int16],
+    found_s: NDArray[np.float64],
+    found_shot: NDArray[np.int16],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """The faces before and after each tick within its shot, and how far it is on the way."""
+    first_T = np.searchsorted(found_shot, shot_T, side="left")
+    end_T = np.searchsorted(found_shot, shot_T, side="right")
+    before_T = np.searchsorted(found_s, ticks_s + _SAME_TIME_S, side="right") - 1
+    empty_T = first_T == end_T
+    last = len(found_s) - 1
+    left_T = np.where(empty_T, before_T, np.clip(before_T, first_T, end_T - 1)).clip(0, last)
+    right_T = np.where(empty_T, left_T, np.minimum(left_T + 1, end_T - 1)).clip(0, last)
+    span_T = found_s[right_T] - found_s[left_T]
+    weight_T = (ticks_s - found_s[left_T]) / np.where(span_T > 0, span_T, 1)
+    return left_T, right_T, np.where(span_T > 0, weight_T, 0).clip(0, 1)
+
+
+def _between(
+    before: NDArray[np.floating], after: NDArray[np.floating], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return (1 - weight) * before + weight * after
+
+
 def _lost(
-    ticks_s: NDArray[np.float64], seen: list[tuple[float, Detection | None]]
+    ticks_s: NDArray[np.float64],
+    seen_s: NDArray[np.float64],
+    shot_N: NDArray[np.int16],
+    has_face_N: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Ticks that do not lie on a detection or between two neighbouring ones."""
-    seen_s = np.array([time_s for time_s, _ in seen])
-    has_face = np.array([detection is not None for _, detection in seen])
+    """Ticks that do not lie on a face or between two neighbouring ones of one shot."""
     after = np.searchsorted(seen_s, ticks_s - _SAME_TIME_S)
     exact = (after < len(seen_s)) & (
         np.abs(seen_s[np.minimum(after, len(seen_s) - 1)] - ticks_s) <= _SAME_TIME_S
@@ -84,23 +122,15 @@ def _lost(
     right = np.minimum(after, len(seen_s) - 1)
     left = np.maximum(np.where(exact, right, after - 1), 0)
     inside = (ticks_s >= seen_s[0] - _SAME_TIME_S) & (ticks_s <= seen_s[-1] + _SAME_TIME_S)
-    # Frames missing from the file: a hole wider than two ticks is a loss like any other.
-    narrow = seen_s[right] - seen_s[left] <= 2 / FRAME_RATE_HZ + _SAME_TIME_S
-    lost: NDArray[np.bool_] = ~(has_face[left] & has_face[right] & inside & narrow)
+    narrow = seen_s[right] - seen_s[left] <= _HOLE_S + _SAME_TIME_S
+    same_shot = shot_N[left] == shot_N[right]
+    lost: NDArray[np.bool_] = ~(has_face_N[left] & has_face_N[right] & inside & narrow & same_shot)
     return lost
 
 
 def longest_run(mask_T: NDArray[np.bool_]) -> int:
     """Length of the longest run of True."""
     return max((sum(1 for _ in run) for value, run in groupby(mask_T) if value), default=0)
-
-
-def largest_jump(landmarks_TPD: NDArray[np.float32]) -> float:
-    """Largest move of the face's centre from frame to frame, in median inter-ocular distances."""
-    if len(landmarks_TPD) < 2:
-        return 0.0
-    moves = np.linalg.norm(np.diff(landmarks_TPD.mean(axis=1), axis=0), axis=-1)
-    return float(moves.max() / max(1e-6, np.median(ibug.interocular_distance(landmarks_TPD))))
 
 
 def smooth(landmarks_TPD: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
