@@ -1,23 +1,28 @@
 """Log mel energies and MFCC, exactly four rows a video frame (docs/ms-sync.md, section 1).
 
-Agrees with `python_speech_features` above the floor; librosa's own mel defaults do not.
-Axes: N samples (16 kHz), A rows (100 Hz), M mel bands, C cepstral coefficients.
+The main set agrees with `python_speech_features` within 1e-3 above the floor; librosa's own mel
+defaults do not. The wide set is librosa's mel.
+Axes: N samples (16 kHz), A rows (100 Hz), F = 257 FFT bins, M mel bands, C cepstral coefficients.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import librosa
 import numpy as np
 import scipy.fft
+import scipy.signal
+from librosa.filters import mel
 from numpy.typing import NDArray
 
-from mssync.timing import ROWS_PER_FRAME, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, SAMPLES_PER_ROW
+from mssync.timing import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, SAMPLES_PER_ROW
 
-WINDOW_SAMPLES = 400  # 25 ms, rectangular
+WINDOW_SAMPLES = 400  # 25 ms
 FFT_SAMPLES = 512
 FLOOR = 1e-8
 _LIFTER = 22
+_BLOCK_ROWS = 2048  # in memory at a time as spectra
 
 
 @dataclass(frozen=True)
@@ -27,22 +32,36 @@ class Features:
     Attributes:
         log_mel_AM: Natural log of mel energies, float32 (A, M).
         mfcc_AC: Liftered cepstral coefficients, the first is log energy, float32 (A, C).
+        wide_mel_AM: Natural log of the wide mel set, float32 (A, its bands); 0 bands: none.
     """
 
     log_mel_AM: NDArray[np.float32]
     mfcc_AC: NDArray[np.float32]
+    wide_mel_AM: NDArray[np.float32]
 
 
 def features(
-    waveform_N: NDArray[np.float32], *, pre_emphasis: float, mel_bands: int, mfcc: int
+    waveform_N: NDArray[np.float32],
+    *,
+    pre_emphasis: float,
+    mel_bands: int,
+    mfcc: int,
+    wide_mel_bands: int = 0,
 ) -> Features:
     """Features of a whole clip, its mean removed and its peak brought to 1.
 
+    Each row's window begins at the row's first sample and is 25 ms long, in both sets; beyond the
+    end is silence. The main set has pre-emphasis, a rectangular window, power / 512, and HTK mel
+    triangles on integer bins without area norm. The wide set has no pre-emphasis, a periodic Hann
+    window, plain power, and Slaney's mel bands with area norm (librosa's defaults) up to 8 kHz.
+
     Args:
-        waveform_N: Mono at 16 kHz, 640 samples a video frame. Silence is fine.
-        pre_emphasis: Coefficient a of x[n] - a x[n - 1].
-        mel_bands: Bands M between 0 and 8 kHz.
+        waveform_N: Mono at 16 kHz, 640 samples a video frame. Silence is fine; what is no number
+            counts as silence.
+        pre_emphasis: Coefficient a of x[n] - a x[n - 1], in the main set.
+        mel_bands: Bands M of the main set between 0 and 8 kHz.
         mfcc: Coefficients C.
+        wide_mel_bands: Bands of the wide set; 0: none.
 
     Raises:
         ValueError: If the length is not a positive multiple of 640.
@@ -51,23 +70,63 @@ def features(
         raise ValueError(
             f"expected {SAMPLES_PER_FRAME} samples a video frame, found {len(waveform_N)}"
         )
-    rows = len(waveform_N) // SAMPLES_PER_FRAME * ROWS_PER_FRAME
-    signal = waveform_N.astype(np.float64) - waveform_N.mean(dtype=np.float64)
-    signal /= np.abs(signal).max() or 1.0
-    emphasised = np.append(signal[0], signal[1:] - pre_emphasis * signal[:-1])
-    missing = (rows - 1) * SAMPLES_PER_ROW + WINDOW_SAMPLES - len(emphasised)
+    signal_N = _normalised(waveform_N)
+    emphasised_N = np.append(signal_N[0], signal_N[1:] - pre_emphasis * signal_N[:-1])
+    log_mel_AM, energy_A = _main_set(emphasised_N, mel_bands)
+    cepstrum_AC = scipy.fft.dct(log_mel_AM, type=2, axis=1, norm="ortho")[:, :mfcc]
+    cepstrum_AC *= 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(mfcc) / _LIFTER)
+    cepstrum_AC[:, 0] = energy_A
+    wide_mel_AM = _wide_set(signal_N, wide_mel_bands)
+    return Features(
+        log_mel_AM.astype(np.float32),
+        cepstrum_AC.astype(np.float32),
+        wide_mel_AM.astype(np.float32),
+    )
+
+
+def _normalised(waveform_N: NDArray[np.float32]) -> NDArray[np.float64]:
+    finite_N = np.where(np.isfinite(waveform_N), waveform_N, 0).astype(np.float64)
+    finite_N -= finite_N.mean()
+    centred_N: NDArray[np.float64] = finite_N / (np.abs(finite_N).max() or 1.0)
+    return centred_N
+
+
+def _main_set(
+    emphasised_N: NDArray[np.float64], bands: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Log mel energies (A, M) and log energy (A,)."""
+    filters_FM = mel_filters(bands).T
+    log_mel, energy = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    for power_AF in _power(emphasised_N, np.ones(WINDOW_SAMPLES)):
+        power_AF /= FFT_SAMPLES
+        log_mel.append(np.log(np.maximum(power_AF @ filters_FM, FLOOR)))
+        energy.append(np.log(np.maximum(power_AF.sum(axis=1), FLOOR)))
+    return np.concatenate(log_mel), np.concatenate(energy)
+
+
+def _wide_set(signal_N: NDArray[np.float64], bands: int) -> NDArray[np.float64]:
+    if not bands:
+        return np.zeros((len(signal_N) // SAMPLES_PER_ROW, 0))
+    filters_FM = wide_mel_filters(bands).T
+    hann = scipy.signal.get_window("hann", WINDOW_SAMPLES)
+    blocks = (np.maximum(power_AF @ filters_FM, FLOOR) for power_AF in _power(signal_N, hann))
+    log_mel_AM: NDArray[np.float64] = np.log(np.concatenate(list(blocks)))
+    return log_mel_AM
+
+
+def _power(
+    signal_N: NDArray[np.float64], window: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Squared magnitude of each row's spectrum, a block of rows at a time: (block, F)."""
     windows = librosa.util.frame(
-        np.pad(emphasised, (0, missing)),
+        np.pad(signal_N, (0, WINDOW_SAMPLES - SAMPLES_PER_ROW)),
         frame_length=WINDOW_SAMPLES,
         hop_length=SAMPLES_PER_ROW,
         axis=0,
     )
-    power = np.abs(np.fft.rfft(windows, FFT_SAMPLES)) ** 2 / FFT_SAMPLES
-    log_mel = np.log(np.maximum(power @ mel_filters(mel_bands).T, FLOOR))
-    cepstrum = scipy.fft.dct(log_mel, type=2, axis=1, norm="ortho")[:, :mfcc]
-    cepstrum *= 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(mfcc) / _LIFTER)
-    cepstrum[:, 0] = np.log(np.maximum(power.sum(axis=1), FLOOR))
-    return Features(log_mel.astype(np.float32), cepstrum.astype(np.float32))
+    for first in range(0, len(windows), _BLOCK_ROWS):
+        spectrum = scipy.fft.rfft(windows[first : first + _BLOCK_ROWS] * window, FFT_SAMPLES)
+        yield np.square(spectrum.real) + np.square(spectrum.imag)
 
 
 @cache
@@ -86,12 +145,10 @@ def mel_filters(bands: int) -> NDArray[np.float64]:
     return weights
 
 
-def loudness_db(waveform_N: NDArray[np.float32]) -> float:
-    """RMS level relative to full scale; -120 for silence."""
-    power = float(np.mean(np.square(waveform_N, dtype=np.float64))) if len(waveform_N) else 0.0
-    return 10 * float(np.log10(max(power, 1e-12)))
-
-
-def clipped_ratio(waveform_N: NDArray[np.float32]) -> float:
-    """Share of samples at full scale."""
-    return float(np.mean(np.abs(waveform_N) >= 0.999)) if len(waveform_N) else 0.0
+@cache
+def wide_mel_filters(bands: int) -> NDArray[np.float64]:
+    """Slaney's mel triangles with area norm, 0 to 8 kHz: (bands, 257)."""
+    weights: NDArray[np.float64] = mel(
+        sr=SAMPLE_RATE_HZ, n_fft=FFT_SAMPLES, n_mels=bands, dtype=np.float64
+    )
+    return weights
