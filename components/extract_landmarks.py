@@ -39,13 +39,15 @@ def extract_landmarks(
         from mssync.stages import extract_landmarks as stage
 
         out = Path("data/landmarks")
+        shared = validate(Run, run, name="run")
         results = stage.run(
             steps.referred(manifest),
             out,
             Path("ledger/extract_landmarks"),
             validate(ExtractLandmarks, params, name="extract_landmarks"),
             store=MediaStore(default_folder()),
-            workers=validate(Run, run, name="run").workers,
+            workers=shared.workers,
+            device=shared.device,
             whole=False,
         )
         steps.refer(landmarks, out, clips=results["clips_kept"])

@@ -62,7 +62,7 @@ def caches(workspace: str) -> dict[str, str]:
 
 def wants_gpu(name: str, params: Params) -> bool:
     """Whether a step takes a GPU: those that use torch, where the parameters say `cuda`."""
-    on_torch = name != "extract_landmarks" or params.extract_landmarks.backend == "face-alignment"
+    on_torch = name != "extract_landmarks" or params.extract_landmarks.backend == "face_alignment"
     return TABLE[name].gpu and on_torch and params.run.device == "cuda"
 
 

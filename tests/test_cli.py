@@ -11,7 +11,9 @@ import yaml
 
 from mssync import records
 from mssync.ledger import ATTEMPTS
-from mssync.params import stage_names
+from mssync.params import load, stage_names
+from mssync.stages import build_dataset
+from tests.handmade import write_inputs
 
 
 @pytest.fixture
@@ -118,3 +120,82 @@ def test_a_stage_that_is_killed_goes_on_where_it_stopped(mssync, root, tmp_path,
     ]
     assert len(rows) == len(set(rows)) == 8
     assert not waiting.exists()
+
+
+@pytest.fixture(scope="module")
+def decided(root, tmp_path_factory):
+    """A workspace in which `build_dataset` has decided on ten clips; runs `mssync funnel` in it."""
+    folder = tmp_path_factory.mktemp("decided")
+    clips = {f"p{i}/a": {} for i in range(8)}
+    gap, small = {"lost": range(26, 34)}, {"interocular_px": 15}
+    write_inputs(folder, clips | {"gap/a": gap, "small/a": small})
+    params = load(root / "params.test.yaml")
+    data, ledger = folder / "data", folder / "ledger"
+    build_dataset.run(
+        folder / "manifest.parquet",
+        data / "landmarks",
+        data / "audio",
+        ledger,
+        data / "dataset",
+        params.build_dataset,
+        seed=0,
+    )
+
+    def funnel(*arguments):
+        before = content(folder)
+        command = ["funnel", *arguments, "--params", str(root / "params.test.yaml")]
+        found = subprocess.run(
+            [sys.executable, "-m", "mssync", *command],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert content(folder) == before
+        return found
+
+    return funnel
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_funnel_shows_what_other_thresholds_would_decide_and_writes_nothing(decided):
+    plain = decided()
+    assert "build_dataset           10     8  face_lost 1, face_too_small 1" in plain.stdout
+    found = decided("--set", "build_dataset.max_gap_frames=10", "--set", "min_interocular_px=61")
+    assert "build_dataset           10     0  face_too_small 10" in found.stdout
+    assert "-8  kept -> face_too_small" in found.stdout
+    assert " 1  face_lost -> face_too_small" in found.stdout
+    assert "gap/a" not in found.stdout
+    listed = decided("--set", "max_gap_frames=10", "--list")
+    assert "+1  face_lost -> kept\n        gap/a\n" in listed.stdout
+    assert "extract_audio           10    10" in listed.stdout
+
+
+def test_the_funnel_says_when_nothing_changes_and_where_a_clip_fails_now(decided):
+    assert "No clip is decided otherwise" in decided("--set", "min_frames=50").stdout
+    listed = decided("--set", "min_interocular_px=61", "--list").stdout
+    assert "p0/a: interocular_px is 60, at least 61 is kept (build_dataset.min_inter" in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--set", "max_gap=3"], "max_gap=3: expected KEY=VALUE with a key of the section"),
+        (["--set", "run.seed=3"], "run.seed=3: expected KEY=VALUE"),
+        (["--set", "min_frames=3"], "min_frames: Input should be greater than or equal to 20"),
+        (["--set", "min_frames=[3"], "cannot be read as YAML"),
+        (
+            ["--set", "min_frames=44", "--audio", "nowhere"],
+            "run extract-landmarks and extract-audio again",
+        ),
+        (["--list"], "give --set too"),
+    ],
+)
+def test_the_funnel_refuses_what_it_cannot_do_in_one_message(decided, arguments, told):
+    result = decided(*arguments)
+    assert result.returncode == 1
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr

@@ -124,4 +124,4 @@ def test_the_numbers_of_the_training_are_the_papers(cluster):
 
 def test_the_cluster_asks_for_cuda_and_for_the_detector_that_uses_it(cluster):
     assert cluster.run.device == "cuda"
-    assert cluster.extract_landmarks.backend == "face-alignment"
+    assert cluster.extract_landmarks.backend == "face_alignment"

@@ -9,6 +9,7 @@ from mssync.ledger import (
     Attempt,
     Decision,
     append_attempts,
+    changes,
     funnel,
     read_decisions,
     write_decisions,
@@ -57,3 +58,13 @@ def test_the_funnel_counts_rejections_by_reason(tmp_path):
 def test_a_missing_file_says_which_stage_to_run(tmp_path):
     with pytest.raises(InputError, match="does not exist: the stage before this one writes it"):
         read_decisions(tmp_path / DECISIONS)
+
+
+def test_changes_are_clips_that_both_decide_on_otherwise():
+    before = [Decision("a"), Decision("b", "blurred", "old"), Decision("c", "silent", "old")]
+    after = [Decision("a", "noisy", "new"), Decision("b"), Decision("c", "silent", "new")]
+    found = changes(before, [*after, Decision("d", "noisy", "not known before")])
+    assert [(change.clip_id, change.before, change.after, change.detail) for change in found] == [
+        ("a", "", "noisy", "new"),
+        ("b", "blurred", "", ""),
+    ]

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from mssync.errors import ParamsError
 from mssync.models.critics import window_starts
-from mssync.params import Params, TrainGenerator, digest, load, validate
+from mssync.params import Params, TrainGenerator, digest, load, override, validate
 
 SHIPPED = ["params.yaml", "params.test.yaml", "params.cluster.yaml"]
 
@@ -130,3 +130,16 @@ def test_the_digest_follows_values_not_layout(root, tmp_path, edited):
     shipped = digest(load(root / "params.yaml"))
     assert digest(load(path)) == shipped
     assert digest(load(edited("run", "seed", 1))) != shipped
+
+
+def test_values_are_overridden_by_key_with_or_without_the_section(root):
+    section = load(root / "params.yaml").build_dataset
+    changed = override(
+        section, ["min_frames=80", "build_dataset.max_jump= 0.7"], name="build_dataset"
+    )
+    assert (changed.min_frames, changed.max_jump) == (80, 0.7)
+    assert override(changed, [], name="build_dataset") == changed
+    unchanged = {"min_frames", "max_jump"}
+    assert changed.model_dump(exclude=unchanged) == section.model_dump(exclude=unchanged)
+    with pytest.raises(ParamsError, match=r"build_dataset does not fit.*\n  max_yaw_deg: .*180"):
+        override(section, ["max_yaw_deg=200"], name="build_dataset")

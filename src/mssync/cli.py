@@ -172,6 +172,7 @@ def extract_landmarks(
         loaded.extract_landmarks,
         store=MediaStore(default_folder()),
         workers=loaded.run.workers,
+        device=loaded.run.device,
     )
 
 
@@ -314,37 +315,150 @@ def demo(
     ] = False,
 ) -> None:
     """Run the whole chain: on a synthetic corpus, or on your own videos."""
-    from mssync.demo import chain
+    from mssync.demo import accuracy, chain
     from mssync.render import report
 
-    project = Path()
+    project, landmarks = Path(), ""
     if name and sources is None:
         raise InputError("--name names the workspace of a list: give the list too (--sources)")
     if sources is None:
         workers = load(PARAMS).run.workers
         workspace = chain.run_demo(project, workers=workers, retry=retry)
+        landmarks = accuracy.summary_line(workspace / "data" / "landmarks", chain.corpus_folder())
     else:
         workspace = chain.run_sources(
             project, sources, name=name or sources.resolve().parent.name, retry=retry
         )
-    typer.echo(report.summary(workspace))
+    typer.echo(report.summary(workspace, landmarks=landmarks))
     if sources is None:
         typer.echo("\nYour own videos:  make demo SOURCES=path/to/sources.csv")
 
 
 @app.command()
-def funnel(ledger: Ledger = Path("ledger")) -> None:
-    """Show how many clips each stage took, kept and rejected, and why."""
+def funnel(
+    ledger: Ledger = Path("ledger"),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Show what build-dataset would decide with another threshold; repeat for several.",
+        ),
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--list", help="Name the clips that --set decides otherwise.")
+    ] = False,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="Folder of landmark parts; default: data/landmarks beside the ledger."),
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="Folder of audio-feature parts; default: data/audio beside the ledger."),
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Show how many clips each stage took, kept and rejected, and why.
+
+    With --set the thresholds of the section build_dataset are replaced and
+    every clip is decided again from its scores. Nothing is written.
+
+    \b
+    mssync funnel --set max_gap_frames=10 --set min_frames=80 --list
+    """  # noqa: D301 - the escape is click's mark of a paragraph that keeps its lines
+    from mssync.ledger import DECISIONS, changes, read_decisions, step
     from mssync.ledger import funnel as read_funnel
-    from mssync.params import stage_names
+    from mssync.params import override, stage_names
+    from mssync.render import funnel as text
+    from mssync.selection.evidence import verdicts
 
     steps = read_funnel(ledger, stage_names())
     if not steps:
         raise InputError(f"{ledger} holds no stage's decisions: run the chain first (make demo)")
-    typer.echo(f"{'stage':<20}{'in':>6}{'out':>6}  rejected")
-    for step in steps:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in step.reasons.items())
-        typer.echo(f"{step.stage:<20}{step.clips_in:>6}{step.clips_out:>6}  {reasons}")
+    if not settings:
+        if names:
+            raise InputError("--list names the clips that --set decides otherwise: give --set too")
+        typer.echo(text.table(steps))
+        return
+    section = override(load(params).build_dataset, settings, name="build_dataset")
+    data = ledger.parent / "data"
+    after = [
+        verdict.decision
+        for verdict in verdicts(
+            ledger, landmarks or data / "landmarks", audio or data / "audio", section
+        )
+    ]
+    before = read_decisions(ledger / "build_dataset" / DECISIONS)
+    others = [found for found in steps if found.stage != "build_dataset"]
+    typer.echo(text.table([*others, step("build_dataset", after)]) + "\n")
+    typer.echo(text.differences(changes(before, after), names=names))
+
+
+@app.command()
+def preview(
+    clip: Annotated[
+        str, typer.Argument(help="Clip id of the manifest or a part of it, or a media file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="MP4 file to write. [default: previews/CLIP.mp4]")
+    ] = None,
+    manifest: Manifest = Path("data/manifest.parquet"),
+    landmarks: Annotated[Path, typer.Option(help="Folder of landmark parts.")] = Path(
+        "data/landmarks"
+    ),
+    audio: Annotated[Path, typer.Option(help="Folder of audio-feature parts.")] = Path(
+        "data/audio"
+    ),
+    ledger: Ledger = Path("ledger"),
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Write a video of a clip with its landmarks drawn, curves and verdicts under it, with sound.
+
+    A media file is extracted on the spot. Points run from red to green with the
+    confidence; blue rings are interpolated.
+    """
+    from mssync.media.store import MediaStore, default_folder
+    from mssync.stages import _preview
+
+    written = _preview.run(
+        clip,
+        out,
+        manifest=manifest,
+        landmarks=landmarks,
+        audio=audio,
+        ledger=ledger,
+        params=load(params),
+        store=MediaStore(default_folder()),
+    )
+    typer.echo(written)
+
+
+@app.command()
+def weights(
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what is missing or wrong.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where the files are; default: $TORCH_HOME/hub/checkpoints."),
+    ] = None,
+) -> None:
+    """Show whether the weights of the backend face_alignment are there.
+
+    Exit code 1 if one is missing or wrong. The backend mediapipe needs none.
+    """
+    from mssync.landmarks import weights as files
+
+    wanted, folder = files.required(), folder or files.default_folder()
+    try:
+        if fetch:
+            files.fetch(wanted, folder)
+        files.check(wanted, folder)
+    finally:
+        typer.echo(f"{folder}:")
+        for each in wanted:
+            typer.echo(f"  {files.state(each, folder):<8}{each.name}  {each.purpose}")
+    typer.echo(
+        "fits: the SHA-256 begins with the digits in the name; no longer digest is published"
+    )
 
 
 @app.command()

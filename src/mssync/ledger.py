@@ -254,7 +254,39 @@ def funnel(ledger: Path, stages: Sequence[str]) -> list[Step]:
         path = ledger / stage / DECISIONS
         if not path.exists():
             continue
-        tally = Tally()
-        clips = sum(1 for _ in tally.count(stream_decisions(path)))
-        steps.append(Step(stage, clips, tally.kept, dict(tally.reasons.most_common())))
+        steps.append(step(stage, stream_decisions(path)))
     return steps
+
+
+def step(stage: str, decisions: Iterable[Decision]) -> Step:
+    """One stage of the funnel, of its decisions."""
+    tally = Tally()
+    clips = sum(1 for _ in tally.count(decisions))
+    return Step(stage, clips, tally.kept, dict(tally.reasons.most_common()))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A clip that is decided otherwise than before.
+
+    Attributes:
+        clip_id: The clip.
+        before: Reason of its rejection; empty where it was kept.
+        after: The same now.
+        detail: One sentence about `after`.
+    """
+
+    clip_id: str
+    before: str
+    after: str
+    detail: str
+
+
+def changes(before: Iterable[Decision], after: Iterable[Decision]) -> list[Change]:
+    """What became of the clips that both name and that are decided otherwise."""
+    reasons = {decision.clip_id: decision.reason for decision in before}
+    return [
+        Change(now.clip_id, reasons[now.clip_id], now.reason, now.detail)
+        for now in after
+        if reasons.get(now.clip_id, now.reason) != now.reason
+    ]

@@ -7,7 +7,7 @@ killed stage loses none.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,21 @@ class Parts:
         return sorted(folder.glob("part-*.parquet"))
 
 
-def read_parts(folder: Path, schema: Any) -> Iterator[Row]:  # noqa: ANN401 - pyarrow is untyped
+def read_parts(
+    folder: Path,
+    schema: Any,  # noqa: ANN401 - pyarrow is untyped
+    *,
+    columns: Sequence[str] | None = None,
+) -> Iterator[Row]:
     """Rows of all parts in a folder, sorted by part name.
+
+    Args:
+        folder: Where the parts are.
+        schema: The columns they must have.
+        columns: Those to read; None reads all.
 
     Raises:
         InputError: If a part is unreadable or of other columns.
     """
     for path in sorted(folder.glob("part-*.parquet")):
-        yield from records.read(path, schema)
+        yield from records.read(path, schema, columns=columns)

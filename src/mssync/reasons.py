@@ -73,15 +73,35 @@ EXTRACTION = {
 }
 
 DATASET = {
+    # what can be used of it
     "too_short": Reason("never", "fewer than `min_frames` frames"),
+    "shot_changes": Reason("never", "no shot has `min_frames` frames"),
+    "face_jumps": Reason("never", "no stretch of `min_frames` without a move beyond `max_jump`"),
+    "face_lost": Reason(
+        "never",
+        "no such stretch without a gap beyond `max_gap_frames`; or a face in less than "
+        "`min_tracked_ratio` of the frames",
+    ),
+    "length_mismatch": Reason("never", "no such stretch that the sound covers"),
+    # the picture
     "too_few_frames": Reason("never", "a frame rate below `min_source_fps_hz`"),
-    "face_lost": Reason("never", "the face is lost too often or too long"),
-    "low_confidence": Reason("never", "the detector was not sure enough"),
+    "low_confidence": Reason("never", "less sure of the face than `min_confidence`: often no face"),
     "face_too_small": Reason("never", "eyes closer than `min_interocular_px`"),
+    "several_faces": Reason("never", "another face in more than `max_faces_ratio` of the frames"),
+    "turned_away": Reason("never", "turned by more than `max_yaw_deg`"),
+    "blurred": Reason("never", "a face with less detail than `min_blur`"),
+    "jitter": Reason("never", "points that shake by more than `max_jitter` while the head rests"),
+    "mouth_hidden": Reason("never", "a mouth with less detail than `min_mouth_texture`: covered"),
+    "frozen": Reason("never", "more than `max_frozen_ratio` of the frames repeat the one before"),
+    "mouth_still": Reason("never", "the mouth moves by less than `min_mouth_energy`"),
+    # the sound
     "silent": Reason("never", "quieter than `min_loudness_db`"),
-    "face_jumps": Reason("never", "the face jumps: a cut in the video"),
-    "several_faces": Reason("never", "too many frames show more than one face"),
-    "length_mismatch": Reason("never", "sound and picture differ in length"),
+    "no_speech": Reason("never", "speech in less than `min_speech_ratio` of the time"),
+    "noisy": Reason("never", "speech less than `min_snr_db` above the rest"),
+    "clipped": Reason("never", "more than `max_clipped_ratio` of the samples at full scale"),
+    # both
+    "mute_mouth": Reason("never", "the mouth does not move with the sound"),
+    "out_of_sync": Reason("never", "the sound is late or early by `max_mouth_loudness_lag_s`"),
 }
 
 REASONS = DOWNLOAD | EXTRACTION | DATASET

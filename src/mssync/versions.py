@@ -27,7 +27,7 @@ def dataset_revision(clips: Iterable[records.Row], decisions: Iterable[Decision]
     """
     rows = sorted(
         records.digest(
-            *(str(row[name]) for name in ("clip_id", "speaker_id", "split")),
+            *(str(row[name]) for name in ("clip_id", "speaker_id", "split", "first_frame")),
             row["motion_TPD"].tobytes(),
             row["audio_AM"].tobytes(),
         )

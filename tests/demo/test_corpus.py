@@ -11,6 +11,7 @@ from mssync.errors import InputError
 from mssync.landmarks import ibug
 from mssync.landmarks.detector import factory
 from mssync.media import decode
+from mssync.media.sound import read_sound
 from mssync.params import load
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def _truth(corpus, source):
 
 def _sound(corpus, source):
     path = corpus / "media" / source
-    return decode.read_sound(path, decode.read_clock(path)).waveform_N
+    return read_sound(path, decode.read_clock(path)).waveform_N
 
 
 def _follow(path):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,13 +45,28 @@ def load_clips(folder: Path) -> dict[str, list[Clip]]:
     return clips
 
 
-def media(folder: Path) -> dict[str, str]:
-    """SHA-256 of every clip's media, by clip id.
+class Source(NamedTuple):
+    """Where a clip comes from.
+
+    Attributes:
+        sha256: Digest of its media.
+        first_frame: 25 Hz tick of the media at which the clip begins.
+    """
+
+    sha256: str
+    first_frame: int
+
+
+def media(folder: Path) -> dict[str, Source]:
+    """Where every clip comes from, by clip id.
 
     Raises:
         InputError: If the folder holds no dataset.
     """
-    return {row["clip_id"]: row["sha256"] for row in records.read(folder / CLIPS, records.CLIPS)}
+    rows = records.stream(
+        folder / CLIPS, records.CLIPS, columns=["clip_id", "sha256", "first_frame"]
+    )
+    return {row["clip_id"]: Source(row["sha256"], row["first_frame"]) for row in rows}
 
 
 def load_metadata(folder: Path) -> dict[str, Any]:

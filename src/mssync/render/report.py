@@ -12,11 +12,12 @@ REFERENCES = ("ground_truth", "other_audio", "shifted_audio", "static")
 _HEADER = ("truth", "other's", "1 s late", "static", "generated", "place", "")
 
 
-def summary(workspace: Path) -> str:
+def summary(workspace: Path, *, landmarks: str = "") -> str:
     """Table of the results, decision, and where gallery and runs are.
 
     Args:
         workspace: Folder in which the chain ran.
+        landmarks: What the landmarks are worth, in a line, where that is known.
 
     Raises:
         InputError: If the chain did not end there.
@@ -29,6 +30,7 @@ def summary(workspace: Path) -> str:
     lines = [
         f"Dataset revision {metrics['dataset_revision'][:12]}; scored on {metrics['sequences']} "
         f"sequences of {metrics['frames']} frames, {metrics['speakers']} held-out speakers",
+        *([landmarks] if landmarks else []),
         "",
         *_accuracy_lines(syncers),
         "",

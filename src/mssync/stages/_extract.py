@@ -1,19 +1,22 @@
-"""What both extraction stages share: every clip of a manifest through one function, into parts."""
+"""What both extraction stages share: every clip of a manifest through one function, into parts.
+
+The function works on strangers' files, so it runs in a process of its own with bounded memory and
+time (`mssync.media.sandbox`): a clip that kills it is known, and costs no other one.
+"""
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from mssync import log, records
-from mssync.errors import ClipRejectedError, InputError
+from mssync.errors import ClipRejectedError, InputError, MsSyncError
 from mssync.ledger import (
     ATTEMPTS,
     DECISIONS,
@@ -23,12 +26,47 @@ from mssync.ledger import (
     append_attempts,
     write_decisions,
 )
+from mssync.media import decode
+from mssync.media.decode import Clock
+from mssync.media.sandbox import Sandbox, SandboxPool
 from mssync.media.store import MediaStore
 from mssync.params import ExtractAudio, ExtractLandmarks
 from mssync.parts import Parts
 from mssync.records import Row
 
 logger = logging.getLogger(__name__)
+
+_NOT_DECIDING = {
+    "clips_per_part",
+    "min_success_ratio",
+    "process_bytes",
+    "max_s_per_s",
+    "fan_batch",
+}
+_FIRST_S = 60.0  # for imports, and for what a short clip costs whatever its length
+_AHEAD = 8  # clips a worker that may be done before the oldest one is
+
+
+def apart(
+    one: Callable[[Path], Row], params: ExtractLandmarks | ExtractAudio
+) -> Callable[[Path, Sandbox], Row]:
+    """A function of a media file, run in a sandbox within the time that its length allows."""
+
+    def in_sandbox(media: Path, sandbox: Sandbox) -> Row:
+        clock = clock_apart(media, sandbox)
+        return sandbox.call(one, media, wall_s=allowed_s(clock, params))
+
+    return in_sandbox
+
+
+def clock_apart(media: Path, sandbox: Sandbox) -> Clock:
+    """Read a video's clock in a sandbox."""
+    return sandbox.call(decode.read_clock, media, wall_s=_FIRST_S)
+
+
+def allowed_s(clock: Clock, params: ExtractLandmarks | ExtractAudio) -> float:
+    """Seconds that a clip may take."""
+    return _FIRST_S + params.max_s_per_s * clock.duration_s
 
 
 @dataclass(frozen=True)
@@ -37,8 +75,8 @@ class Extraction:
 
     Attributes:
         name: The stage's name.
-        one: Media file -> the part's columns but `clip_id` and `sha256`; raises
-            `ClipRejectedError`. Runs in worker processes.
+        one: Media file, and a process to read it in -> the part's columns but `clip_id` and
+            `sha256`; raises `ClipRejectedError`. Runs in one thread for each worker.
         schema: Columns of the parts.
         scores: Which of them are scores, for the ledger.
         version: Of the code; raised when the same media would give other rows.
@@ -46,7 +84,7 @@ class Extraction:
     """
 
     name: str
-    one: Callable[[Path], Row]
+    one: Callable[[Path, Sandbox], Row]
     schema: Any
     scores: Sequence[str]
     version: int
@@ -55,7 +93,7 @@ class Extraction:
     @property
     def key(self) -> str:
         """What makes a finished clip worthless when it changes."""
-        deciding = self.params.model_dump(exclude={"clips_per_part", "min_success_ratio"})
+        deciding = self.params.model_dump(exclude=_NOT_DECIDING)
         return records.digest(self.name, str(self.version), repr(deciding))
 
 
@@ -134,50 +172,36 @@ def _read_scores(folder: Path, scores: Sequence[str]) -> Iterator[Row]:
 def _outcomes(
     extraction: Extraction, clips: Sequence[Row], store: MediaStore, workers: int
 ) -> Iterator[_Outcome]:
-    if min(workers, len(clips)) <= 1:
-        for clip in clips:
-            yield _one(extraction, clip, store)
-        return
-    remaining = {clip["clip_id"]: clip for clip in clips}
-    try:
-        with _pool(workers) as pool:
-            for outcome in pool.map(
-                _one, [extraction] * len(clips), clips, [store] * len(clips), chunksize=1
-            ):
-                del remaining[outcome.clip["clip_id"]]
-                yield outcome
-    except BrokenProcessPool:
-        logger.warning("%s: a worker died; the clips left go one by one", extraction.name)
-        yield from _one_by_one(extraction, remaining, store)
-
-
-def _one_by_one(
-    extraction: Extraction, clips: Mapping[str, Row], store: MediaStore
-) -> Iterator[_Outcome]:
-    """Every clip in a process of its own, so that the one that kills it is known."""
-    for clip in clips.values():
-        started = time.time()
+    """In the order of the clips, so that parts do not depend on which worker was faster."""
+    workers = max(1, min(workers, len(clips)))
+    memory_bytes = extraction.params.process_bytes
+    sandboxes = SandboxPool(workers, memory_bytes=memory_bytes, death="crashed")
+    with sandboxes, ThreadPoolExecutor(workers) as threads:
+        waiting = deque[Future[_Outcome]]()
         try:
-            with _pool(1) as pool:
-                yield pool.submit(_one, extraction, clip, store).result()
-        except BrokenProcessPool:
-            error = ClipRejectedError("crashed", "the decoder or detector died on this clip")
-            yield _rejection(clip, error, started)
+            for clip in clips:
+                waiting.append(threads.submit(_one, extraction, clip, store, sandboxes))
+                if len(waiting) == _AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=log.set_up, max_tasks_per_child=None
-    )
-
-
-def _one(extraction: Extraction, clip: Row, store: MediaStore) -> _Outcome:
+def _one(extraction: Extraction, clip: Row, store: MediaStore, sandboxes: SandboxPool) -> _Outcome:
     started = time.time()
-    media = store.path(clip["sha256"])
     try:
-        row = extraction.one(media)
+        with sandboxes.lend() as sandbox:
+            row = extraction.one(store.path(clip["sha256"]), sandbox)
     except ClipRejectedError as error:
         return _rejection(clip, error, started)
+    except MsSyncError:
+        raise
+    except Exception as error:  # one clip must not stop the others
+        logger.exception("%s: this program failed on %s", extraction.name, clip["clip_id"])
+        return _rejection(clip, ClipRejectedError("bug", f"{type(error).__name__}"), started)
     attempt = Attempt(clip["clip_id"], started, time.time() - started, "done")
     return _Outcome(clip, row, None, attempt)
 

@@ -1,14 +1,15 @@
 """What `evaluate` shows: tables, curves and videos of its gallery."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mssync.data.dataset import Source
 from mssync.errors import InputError
 from mssync.media import decode
+from mssync.media.sound import read_sound
 from mssync.media.store import MediaStore
 from mssync.metrics import sync
 from mssync.metrics.bootstrap import Estimate
@@ -145,7 +146,7 @@ def entries(
     pieces: Sequence[Excerpt],
     generated: Mapping[str, Sequence[Motion]],
     scores: SyncScores,
-    media: Mapping[str, str],
+    media: Mapping[str, Source],
     store: MediaStore,
     *,
     at_most: int,
@@ -162,7 +163,7 @@ def entries(
             speaker=pieces[i].speaker_id,
             motions={LABELS[sync.CEILING]: pieces[i].motion_TPD}
             | {LABELS[name]: motions[i] for name, motions in generated.items()},
-            waveform=_sound(pieces[i], store.path(media[pieces[i].clip_id])),
+            waveform=sound(pieces[i], media[pieces[i].clip_id], store),
             scores=_clip_scores(scores, [sync.CEILING, *generated], i),
         )
         for i in chosen
@@ -180,11 +181,17 @@ def _clip_scores(
     }
 
 
-def _sound(piece: Excerpt, media: Path) -> NDArray[np.float32]:
+def sound(piece: Excerpt, source: Source, store: MediaStore) -> NDArray[np.float32]:
+    """What is heard while a piece is shown: 640 samples a frame.
+
+    Raises:
+        InputError: If the clip's media are gone from the store.
+    """
+    media = store.path(source.sha256)
     if not media.is_file():
         raise InputError(
             f"the sound of {piece.clip_id} is gone from the media store: make retry fetches it"
         )
-    waveform = decode.read_sound(media, decode.read_clock(media)).waveform_N
-    start = piece.start * SAMPLES_PER_FRAME
+    waveform = read_sound(media, decode.read_clock(media)).waveform_N
+    start = (source.first_frame + piece.start) * SAMPLES_PER_FRAME
     return waveform[start : start + len(piece.motion_TPD) * SAMPLES_PER_FRAME]

@@ -1,12 +1,13 @@
-"""Stage 4: parts and decisions -> filtered, normalised, split dataset with its card."""
+"""Stage 4: parts and decisions -> filtered, cut, normalised, split dataset with its card."""
 
 import json
 import logging
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mssync import records, versions
 from mssync.data import dataset
@@ -14,15 +15,18 @@ from mssync.data.clips import statistics
 from mssync.data.splits import split_speakers
 from mssync.errors import InputError, StageFailedError
 from mssync.landmarks import ibug, tracks
-from mssync.ledger import DECISIONS, Decision, read_decisions, write_decisions
+from mssync.ledger import DECISIONS, Decision, write_decisions
 from mssync.params import BuildDataset
 from mssync.parts import read_parts
 from mssync.records import Row
+from mssync.selection.evidence import Verdict, verdicts
+from mssync.selection.rules import SCORES
+from mssync.selection.stretch import Stretch
 from mssync.timing import ROWS_PER_FRAME
 
 logger = logging.getLogger(__name__)
 
-SCORES = (*records.LANDMARK_SCORES, *(set(records.AUDIO_SCORES) - set(records.LANDMARK_SCORES)))
+_JOINED = ("clip_id", "landmarks_TPD", "confidence_T", "interpolated_T")
 
 
 def run(
@@ -35,7 +39,7 @@ def run(
     *,
     seed: int,
 ) -> dict[str, float]:
-    """Join landmarks and audio, filter, normalise and split by speaker.
+    """Join landmarks and audio, filter, cut to what is usable, normalise, split by speaker.
 
     Args:
         manifest: As `download_videos` writes it.
@@ -55,10 +59,13 @@ def run(
         StageFailedError: If no clip is left, or too few speakers for disjoint splits.
     """
     clips = {row["clip_id"]: row for row in records.read(manifest, records.MANIFEST)}
-    decisions = _decide(clips, ledger, params)
-    kept = {decision.clip_id for decision in decisions if decision.kept}
+    decided = _decide(clips, ledger, landmarks, audio, params)
+    decisions = [verdict.decision for verdict in decided]
+    kept = {
+        verdict.decision.clip_id: verdict.stretch for verdict in decided if verdict.decision.kept
+    }
     rejected = [decision for decision in decisions if not decision.kept]
-    write_decisions(ledger / "build_dataset" / DECISIONS, decisions, sorted(SCORES))
+    write_decisions(ledger / "build_dataset" / DECISIONS, decisions, SCORES)
     if not kept:
         first = rejected[0] if rejected else Decision("", "", "the manifest is empty")
         raise StageFailedError(
@@ -66,10 +73,17 @@ def run(
             f"All: {(ledger / 'build_dataset' / DECISIONS).resolve()}"
         )
     splits = _split(clips.values(), kept, params, seed)
-    sounds = {row["clip_id"]: row for row in read_parts(audio, records.AUDIO)}
+    sounds = _sounds(audio, kept)
     rows = [
-        _join(clips[row["clip_id"]], row, sounds[row["clip_id"]], splits, params)
-        for row in read_parts(landmarks, records.LANDMARKS)
+        _join(
+            clip := clips[row["clip_id"]],
+            row,
+            sounds[row["clip_id"]],
+            kept[row["clip_id"]],
+            splits[clip["speaker_id"]],
+            params,
+        )
+        for row in read_parts(landmarks, records.LANDMARKS, columns=_JOINED)
         if row["clip_id"] in kept
     ]
     rows.sort(key=lambda row: str(row["clip_id"]))
@@ -81,58 +95,22 @@ def run(
     }
 
 
-def _decide(clips: Mapping[str, Row], ledger: Path, params: BuildDataset) -> list[Decision]:
-    """One decision for each clip of the manifest, from the scores alone."""
-    seen = [
-        {decision.clip_id: decision for decision in read_decisions(ledger / stage / DECISIONS)}
-        for stage in ("extract_landmarks", "extract_audio")
+def _decide(
+    clips: Collection[str], ledger: Path, landmarks: Path, audio: Path, params: BuildDataset
+) -> list[Verdict]:
+    """The verdict on every clip of the manifest, sorted."""
+    found = [
+        verdict
+        for verdict in verdicts(ledger, landmarks, audio, params)
+        if verdict.decision.clip_id in clips
     ]
-    decisions = []
-    for clip_id in sorted(clips):
-        before = [found.get(clip_id) for found in seen]
-        if None in before:
-            raise InputError(
-                f"{clip_id} is in the manifest but was never decided by an extraction stage: "
-                "run extract-landmarks and extract-audio again"
-            )
-        known = [decision for decision in before if decision is not None]
-        scores = {
-            name: value for decision in reversed(known) for name, value in decision.scores.items()
-        }
-        first = next((decision for decision in known if not decision.kept), None)
-        if first:
-            decisions.append(Decision(clip_id, first.reason, first.detail, scores))
-            continue
-        failed = next(_failures(scores, params), None)
-        decisions.append(Decision(clip_id, *(failed or ("", "")), scores))
-    return decisions
-
-
-def _failures(scores: Mapping[str, float], params: BuildDataset) -> Iterator[tuple[str, str]]:
-    """Thresholds that a clip misses: reason and sentence, the gravest first."""
-    at_least = {
-        "frames": ("too_short", "min_frames"),
-        "source_fps_hz": ("too_few_frames", "min_source_fps_hz"),
-        "tracked_ratio": ("face_lost", "min_tracked_ratio"),
-        "mean_confidence": ("low_confidence", "min_confidence"),
-        "interocular_px": ("face_too_small", "min_interocular_px"),
-        "loudness_db": ("silent", "min_loudness_db"),
-    }
-    at_most = {
-        "longest_gap_frames": ("face_lost", "max_gap_frames"),
-        "max_jump": ("face_jumps", "max_jump"),
-        "faces_ratio": ("several_faces", "max_faces_ratio"),
-        "length_mismatch_s": ("length_mismatch", "max_length_mismatch_s"),
-    }
-    for bounds, word, sign in ((at_least, "at least", 1), (at_most, "at most", -1)):
-        for score, (reason, field) in bounds.items():
-            bound = getattr(params, field)
-            if not sign * scores[score] >= sign * bound:
-                yield (
-                    reason,
-                    f"{score} is {scores[score]:.4g}, {word} {bound:g} is kept "
-                    f"(build_dataset.{field})",
-                )
+    undecided = set(clips) - {verdict.decision.clip_id for verdict in found}
+    if undecided:
+        raise InputError(
+            f"{min(undecided)} is in the manifest but was never decided by an extraction stage: "
+            "run extract-landmarks and extract-audio again"
+        )
+    return found
 
 
 def _split(
@@ -158,24 +136,44 @@ def _split(
 
 
 def _join(
-    clip: Row, landmarks: Row, audio: Row, splits: Mapping[str, str], params: BuildDataset
+    clip: Row,
+    landmarks: Row,
+    log_mel_AM: NDArray[np.float32],
+    stretch: Stretch,
+    split: str,
+    params: BuildDataset,
 ) -> Row:
-    frames = int(landmarks["frames"])
-    points = records.shaped(landmarks["landmarks_TPD"], frames, ibug.POINTS, 2)
+    """The dataset's row of a clip; nothing outside its stretch has a part in it."""
+    cut = stretch.ticks()
+    points = records.shaped(landmarks["landmarks_TPD"], -1, ibug.POINTS, 2)[cut]
     left, top, side = tracks.square_crop(points, params.crop_scale)
     smoothed = tracks.smooth(points, params.smoothing_frames)
     motion = (smoothed - np.array([left, top], np.float32)) / np.float32(side)
-    log_mel = records.shaped(audio["log_mel_AM"], frames * ROWS_PER_FRAME, -1)
     return {
         **{name: clip[name] for name in ("clip_id", "speaker_id", "language", "licence", "sha256")},
-        "split": splits[clip["speaker_id"]],
-        "frames": frames,
+        "split": split,
+        "first_frame": stretch.first_frame,
+        "frames": stretch.frames,
         "crop_px": np.array([left, top, side], np.float32),
         "motion_TPD": motion.ravel(),
-        "audio_AM": log_mel.ravel(),
-        "confidence_T": landmarks["confidence_T"],
-        "interpolated_T": landmarks["interpolated_T"],
+        "audio_AM": log_mel_AM.ravel(),
+        "confidence_T": landmarks["confidence_T"][cut],
+        "interpolated_T": landmarks["interpolated_T"][cut],
     }
+
+
+def _sounds(folder: Path, kept: Mapping[str, Stretch]) -> dict[str, NDArray[np.float32]]:
+    """Log mel energies of every kept clip's stretch."""
+    return {
+        row["clip_id"]: _rows(row["log_mel_AM"], kept[row["clip_id"]], int(row["frames"]))
+        for row in read_parts(folder, records.AUDIO, columns=["clip_id", "frames", "log_mel_AM"])
+        if row["clip_id"] in kept
+    }
+
+
+def _rows(values: NDArray[np.float32], stretch: Stretch, frames: int) -> NDArray[np.float32]:
+    rows = records.shaped(values, frames * ROWS_PER_FRAME, -1)
+    return rows[stretch.ticks(ROWS_PER_FRAME)].copy()
 
 
 def _write(

@@ -10,6 +10,7 @@ import numpy as np
 
 from mssync import records, tracking
 from mssync.data import dataset
+from mssync.device import prepare
 from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
 from mssync.metrics import sync
@@ -18,7 +19,6 @@ from mssync.render.gallery import write_gallery
 from mssync.stages import _gallery, _scores
 from mssync.stages.train_generator import CHECKPOINT
 from mssync.training import checkpoint
-from mssync.training.device import prepare
 from mssync.training.generator import load_generator
 from mssync.training.syncers import POINT_SETS, load_kernel, load_syncers
 

@@ -4,14 +4,17 @@ from functools import partial
 from pathlib import Path
 
 from mssync import records
-from mssync.audio.features import clipped_ratio, features, loudness_db
+from mssync.audio.activity import speech_probability
+from mssync.audio.features import features
+from mssync.audio.levels import clipped_ratio, loudness_db, row_levels_db, snr_db
 from mssync.media import decode
+from mssync.media.sound import read_sound
 from mssync.media.store import MediaStore
 from mssync.params import ExtractAudio
 from mssync.records import AUDIO_SCORES, Row
-from mssync.stages._extract import Extraction, extract
+from mssync.stages._extract import Extraction, apart, extract
 
-VERSION = 1  # raise when the same media would give other features
+VERSION = 2  # raise when the same media would give other features
 
 
 def run(
@@ -24,7 +27,7 @@ def run(
     workers: int,
     whole: bool = True,
 ) -> dict[str, float]:
-    """Compute log mel energies and MFCC of every clip, four rows a video frame.
+    """Compute audio features, loudness and speech of every clip, four rows a video frame.
 
     Args:
         manifest: As `download_videos` writes it.
@@ -32,7 +35,7 @@ def run(
         ledger: Folder for the stage's decisions and attempts.
         params: The stage's section.
         store: Where the media are.
-        workers: Processes at a time.
+        workers: Clips at a time.
         whole: False for a shard of a list: whether enough of its clips survive is decided over
             all shards (`mssync.shards.gather`).
 
@@ -45,7 +48,7 @@ def run(
     """
     extraction = Extraction(
         name="extract_audio",
-        one=partial(listen, params=params),
+        one=apart(partial(listen, params=params), params),
         schema=records.AUDIO,
         scores=list(AUDIO_SCORES),
         version=VERSION,
@@ -55,26 +58,37 @@ def run(
 
 
 def listen(media: Path, *, params: ExtractAudio) -> Row:
-    """Features of one video's sound: the columns of `records.AUDIO` but the clip's name.
+    """Features of one video's sound: the columns of `records.AUDIO` but what names the clip.
+
+    Rows in which there is no sound, because it begins late or ends early, are silence.
 
     Raises:
         ClipRejectedError: `no_audio`, or why the video cannot be read.
     """
     clock = decode.read_clock(media)
-    sound = decode.read_sound(media, clock)
+    sound = read_sound(media, clock)
     found = features(
         sound.waveform_N,
         pre_emphasis=params.pre_emphasis,
         mel_bands=params.mel_bands,
         mfcc=params.mfcc,
+        wide_mel_bands=params.wide_mel_bands,
     )
+    level_A = row_levels_db(sound.waveform_N)
+    speech_A = speech_probability(sound.waveform_N)
     return {
         "log_mel_AM": found.log_mel_AM.ravel(),
         "mfcc_AC": found.mfcc_AC.ravel(),
+        "wide_mel_AM": found.wide_mel_AM.ravel(),
+        "loudness_A": level_A,
+        "speech_A": speech_A,
         "frames": float(clock.frames),
         "audio_s": sound.end_s - sound.start_s,
         "video_s": clock.duration_s,
         "length_mismatch_s": max(abs(sound.start_s), abs(sound.end_s - clock.duration_s)),
         "loudness_db": loudness_db(sound.waveform_N),
         "clipped_ratio": clipped_ratio(sound.waveform_N),
+        "speech_ratio": float((speech_A >= params.speech_threshold).mean()),
+        "snr_db": snr_db(level_A, speech_A, threshold=params.speech_threshold),
+        "audio_tracks": float(sound.tracks),
     }

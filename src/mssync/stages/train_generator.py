@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mssync import records, tracking, versions
 from mssync.data import dataset
+from mssync.device import prepare
 from mssync.params import Paths, Run, TrainGenerator, digest
 from mssync.stages._training import tracked
 from mssync.training import checkpoint, generator
-from mssync.training.device import prepare
 from mssync.training.syncers import load_kernel, load_syncers
 
 logger = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mssync import records, versions
 from mssync.data import dataset
+from mssync.device import prepare
 from mssync.errors import StageFailedError
 from mssync.params import Paths, Run, TrainSyncers, digest
 from mssync.stages._training import tracked
 from mssync.training import syncers
-from mssync.training.device import prepare
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Which clips are used, which part of each, and why not the others."""

@@ -1,0 +1,246 @@
+"""Is a clip kept, and if not, why: thresholds on scores. Pure.
+
+Axes: T ticks of the 25 Hz clock.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssync import records
+from mssync.ledger import Decision
+from mssync.params import BuildDataset
+from mssync.selection.envelope import coupling
+from mssync.selection.stretch import Stretch, longest_stretch, shot_starts
+from mssync.timing import frame_time_s
+
+SCORES = tuple(sorted({*records.LANDMARK_SCORES, *records.AUDIO_SCORES, *records.DATASET_SCORES}))
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a decision needs of a clip's landmarks: columns of `records.LANDMARKS`."""
+
+    interpolated_T: NDArray[np.bool_]
+    shot_T: NDArray[np.int16]
+    move_T: NDArray[np.float32]
+    mouth_T: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a decision needs of a clip's sound.
+
+    Attributes:
+        envelope_T: Amplitude around each tick.
+        heard: First tick with any sound, and the tick after the last one.
+        mismatch_s: By how much sound and picture differ in length.
+    """
+
+    envelope_T: NDArray[np.float32]
+    heard: tuple[int, int]
+    mismatch_s: float
+
+
+@dataclass(frozen=True)
+class Usable:
+    """What can be used of a clip.
+
+    Attributes:
+        stretch: Its longest usable stretch.
+        reason: Code of what makes that too short; empty where it is long enough.
+        detail: The same as a sentence.
+        correlation: Of mouth opening and loudness over the stretch; NaN where not measured.
+        lag_s: At which it is largest; positive where the sound is late.
+    """
+
+    stretch: Stretch
+    reason: str
+    detail: str
+    correlation: float
+    lag_s: float
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The values of `records.DATASET_SCORES`."""
+        return {
+            "usable_frames": self.stretch.frames,
+            "usable_start_frames": self.stretch.first_frame,
+            "mouth_loudness_correlation": self.correlation,
+            "mouth_loudness_lag_s": self.lag_s,
+        }
+
+
+def measure(face: Face, sound: Sound | None, params: BuildDataset) -> Usable:
+    """Find the usable stretch of a clip, and how mouth and sound agree in it.
+
+    Args:
+        face: Of the landmark part.
+        sound: Of the audio part; None where there is none.
+        params: Limits of a stretch.
+    """
+    limits = list(_limits(face, sound, params))
+    stretches = [
+        longest_stretch(limit.found_T, limit.breaks_T, max_gap_frames=limit.gap_frames)
+        for limit in limits
+    ]
+    reason, detail = "", ""
+    for limit, left in zip(limits, stretches, strict=True):
+        if left.frames < params.min_frames:
+            reason = limit.reason
+            detail = (
+                f"the longest {limit.name} has {left.frames} frames, at least "
+                f"{params.min_frames} are kept (build_dataset.min_frames)"
+            )
+            break
+    stretch = stretches[-1]
+    correlation = lag_s = math.nan
+    if sound is not None:
+        counted_T = np.zeros(len(face.mouth_T), bool)
+        counted_T[stretch.ticks()] = ~face.interpolated_T[stretch.ticks()]
+        correlation, lag_s = coupling(face.mouth_T, sound.envelope_T, counted_T)
+    return Usable(stretch, reason, detail, correlation, lag_s)
+
+
+class _Limit(NamedTuple):
+    """What a stretch may not contain.
+
+    Attributes:
+        reason: Code of a clip whose stretch it makes too short.
+        name: Of such a stretch.
+        found_T: Ticks it may begin and end on.
+        breaks_T: Ticks that cannot be in one stretch with the tick before.
+        gap_frames: Most ticks in a row that it may bridge.
+    """
+
+    reason: str
+    name: str
+    found_T: NDArray[np.bool_]
+    breaks_T: NDArray[np.bool_]
+    gap_frames: int
+
+
+def _limits(face: Face, sound: Sound | None, params: BuildDataset) -> Iterator[_Limit]:
+    """Limits of a stretch, each with all before it."""
+    frames, gap = len(face.interpolated_T), params.max_gap_frames
+    every_T = np.ones(frames, bool)
+    cuts_T = shot_starts(face.shot_T)
+    jumps_T = cuts_T | (face.move_T > params.max_jump)
+    found_T = ~face.interpolated_T
+    yield _Limit("shot_changes", "shot", every_T, cuts_T, 0)
+    steady = f"stretch without a move of the face beyond {params.max_jump:g}"
+    yield _Limit("face_jumps", steady, every_T, jumps_T, 0)
+    followed = f"stretch in which the face is never lost for more than {gap} frames"
+    yield _Limit("face_lost", followed, found_T, jumps_T, gap)
+    if sound is not None:
+        heard_T = _heard(sound, frames, params.max_length_mismatch_s)
+        yield _Limit(
+            "length_mismatch", "stretch with face and sound", found_T & heard_T, jumps_T, gap
+        )
+
+
+def _heard(sound: Sound, frames: int, tolerance_s: float) -> NDArray[np.bool_]:
+    """Ticks that the soundtrack covers.
+
+    Digital silence at the ends counts as missing only where the lengths differ too: a complete
+    track may begin and end with it.
+    """
+    start, end = 0, len(sound.envelope_T)
+    if sound.mismatch_s > tolerance_s:
+        if frame_time_s(sound.heard[0]) > tolerance_s:
+            start = sound.heard[0]
+        if frame_time_s(end - sound.heard[1]) > tolerance_s:
+            end = sound.heard[1]
+    ticks = np.arange(frames)
+    heard_T: NDArray[np.bool_] = (ticks >= start) & (ticks < end)
+    return heard_T
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A bound on a score.
+
+    Attributes:
+        reason: Code of a clip that misses it.
+        score: What is compared.
+        bound: Field of `BuildDataset` that it is compared with.
+        side: Which side of the bound is kept.
+    """
+
+    reason: str
+    score: str
+    bound: str
+    side: Literal["at least", "at most"]
+
+    def misses(self, scores: Mapping[str, float], params: BuildDataset) -> str:
+        """What is wrong, as a sentence; empty where nothing is, or nothing could be measured."""
+        value, bound = scores[self.score], getattr(params, self.bound)
+        size = abs(value) if self.score == "mouth_loudness_lag_s" else value
+        if not (size < bound if self.side == "at least" else size > bound):
+            return ""
+        return (
+            f"{self.score} is {value:.4g}, {self.side} {bound:g} is kept "
+            f"(build_dataset.{self.bound})"
+        )
+
+
+_FIRST = _Rule("too_short", "frames", "min_frames", "at least")
+# The gravest first: a clip is rejected for one reason.
+_RULES = (
+    _Rule("face_lost", "tracked_ratio", "min_tracked_ratio", "at least"),
+    _Rule("too_few_frames", "source_fps_hz", "min_source_fps_hz", "at least"),
+    _Rule("low_confidence", "mean_confidence", "min_confidence", "at least"),
+    _Rule("face_too_small", "interocular_px", "min_interocular_px", "at least"),
+    _Rule("several_faces", "faces_ratio", "max_faces_ratio", "at most"),
+    _Rule("turned_away", "yaw_p95_deg", "max_yaw_deg", "at most"),
+    _Rule("blurred", "blur", "min_blur", "at least"),
+    _Rule("jitter", "jitter", "max_jitter", "at most"),
+    _Rule("mouth_hidden", "mouth_texture", "min_mouth_texture", "at least"),
+    _Rule("frozen", "frozen_ratio", "max_frozen_ratio", "at most"),
+    _Rule("mouth_still", "mouth_energy", "min_mouth_energy", "at least"),
+    _Rule("silent", "loudness_db", "min_loudness_db", "at least"),
+    _Rule("no_speech", "speech_ratio", "min_speech_ratio", "at least"),
+    _Rule("noisy", "snr_db", "min_snr_db", "at least"),
+    _Rule("clipped", "clipped_ratio", "max_clipped_ratio", "at most"),
+    _Rule("mute_mouth", "mouth_loudness_correlation", "min_mouth_loudness_correlation", "at least"),
+    _Rule("out_of_sync", "mouth_loudness_lag_s", "max_mouth_loudness_lag_s", "at most"),
+)
+
+
+def decide(
+    clip_id: str, before: Sequence[Decision], usable: Usable | None, params: BuildDataset
+) -> Decision:
+    """Keep a clip, or say why not, with every score there is.
+
+    Args:
+        clip_id: The clip.
+        before: What the extraction stages decided; the first rejection stands.
+        usable: What can be used of it; None where no face was followed.
+        params: Every threshold.
+    """
+    scores = dict.fromkeys(SCORES, math.nan)
+    measured = [decision.scores for decision in reversed(before)]
+    for found in [*measured, usable.scores if usable else {}]:
+        scores |= {name: value for name, value in found.items() if not math.isnan(value)}
+    rejected = next((decision for decision in before if not decision.kept), None)
+    if rejected:
+        return Decision(clip_id, rejected.reason, rejected.detail, scores)
+    reason, detail = next(_failures(scores, usable, params), ("", ""))
+    return Decision(clip_id, reason, detail, scores)
+
+
+def _failures(
+    scores: Mapping[str, float], usable: Usable | None, params: BuildDataset
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with a clip: reason and sentence, the gravest first."""
+    if told := _FIRST.misses(scores, params):
+        yield _FIRST.reason, told
+    if usable and usable.reason:
+        yield usable.reason, usable.detail
+    for rule in _RULES:
+        if told := rule.misses(scores, params):
+            yield rule.reason, told
