@@ -155,6 +155,7 @@ class _Watched:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.identity = backend.identity
         self.detector_s, self.points_s = 0.0, 0.0
         self.searched, self.followed = 0, 0
 

@@ -49,7 +49,7 @@ DOWNLOAD = {
     "taken_down": Reason("never", "on the takedown list"),
     "too_large": Reason("never", "more than `max_bytes`"),
     "too_long": Reason("never", "longer than `max_duration_s`: give `start_s` and `end_s`"),
-    "too_costly": Reason("never", "probing or cutting took too much memory, time or picture"),
+    "too_costly": Reason("never", "reading it took too much memory, time or picture"),
     "budget": Reason("later", "not asked, or stopped: the run's budget is spent"),
     "disk": Reason("later", "less than `min_free_bytes` left where media are stored"),
     # local files and object stores
@@ -59,7 +59,9 @@ DOWNLOAD = {
     "not_a_video": Reason("never", "a web page, text, an empty file: no media container"),
     "corrupt": Reason("never", "damaged: cannot be decoded, or the part cannot be cut from it"),
     "no_video": Reason("never", "no picture that moves"),
-    "bad_timestamps": Reason("never", "the timestamps span more than six hours"),
+    "bad_timestamps": Reason(
+        "never", "the timestamps go back, are missing, leave a minute empty, or span over six hours"
+    ),
     "empty_cut": Reason("never", "the cut starts after the source has ended"),
     "bad_crop": Reason("never", "the crop box lies outside the picture, or leaves none of it"),
     "duplicate": Reason("never", "the same bytes as a clip that is kept"),

@@ -9,10 +9,10 @@ import pytest
 from mssync.demo.corpus import CorpusSpec, make
 from mssync.errors import InputError
 from mssync.landmarks import ibug
-from mssync.landmarks.detector import factory
 from mssync.media import decode
 from mssync.media.sound import read_sound
 from mssync.params import load
+from mssync.stages import extract_landmarks
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,10 +34,9 @@ def _sound(corpus, source):
 
 def _follow(path):
     params = load(ROOT / "params.yaml").extract_landmarks
-    clock = decode.read_clock(path)
-    with factory("mediapipe")(params) as detector:
-        pictures = decode.frames(path, clock, max_fps_hz=params.max_source_fps_hz)
-        return [detector.detect(picture) for _, picture in pictures]
+    row = extract_landmarks.follow(path, params=params)
+    assert not row["interpolated_T"].any()
+    return row["landmarks_TPD"].reshape(-1, 68, 2)
 
 
 def _later_by(late, early):
@@ -54,9 +53,7 @@ def _loudness(waveform):
 
 def test_the_detector_finds_the_true_landmarks(corpus):
     for row in _rows(corpus):
-        found = _follow(corpus / "media" / row["source"])
-        assert None not in found
-        points = np.stack([detection.points_PD for detection in found])
+        points = _follow(corpus / "media" / row["source"])
         truth = _truth(corpus, row["source"])["landmarks_TPD"]
 
         error = np.linalg.norm(points - truth, axis=-1) / ibug.interocular_distance(truth)[:, None]

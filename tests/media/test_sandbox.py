@@ -63,8 +63,8 @@ def test_a_function_runs_in_another_process_and_its_result_comes_back(sandbox):
         (time.sleep, 60, {"wall_s": 0.2}, "too_costly", "more than 0.2 s"),
         (sum, itertools.count(), {"wall_s": 30, "cpu_s": 0.1}, "too_costly", "more than 0.1 s"),
         (os.system, "sleep 60; true", {"wall_s": 0.2}, "too_costly", "more than 0.2 s"),
-        (ctypes.string_at, 0, {"wall_s": 30}, "corrupt", r"decoder died \(SIGSEGV\)"),
-        (os._exit, 3, {"wall_s": 30}, "corrupt", r"decoder died \(exit code 3\)"),
+        (ctypes.string_at, 0, {"wall_s": 30}, "corrupt", r"that read it died \(SIGSEGV\)"),
+        (os._exit, 3, {"wall_s": 30}, "corrupt", r"that read it died \(exit code 3\)"),
     ],
     ids=["memory", "wall", "cpu", "child of the child", "crash", "exit"],
 )

@@ -24,7 +24,7 @@ BAD = [
     ({"jumps": [30]}, "face_jumps"),
     ({"lost": range(25, 35)}, "face_lost"),
     ({"lost": range(60)}, "face_lost"),
-    ({"tracked_ratio": 0.3}, "face_lost"),
+    ({"tracked_ratio": 0.1}, "face_lost"),
     ({"heard": (0, 30), "length_mismatch_s": 1.2}, "length_mismatch"),
     ({"heard": (30, 60), "length_mismatch_s": 1.2}, "length_mismatch"),
     ({"source_fps_hz": 5}, "too_few_frames"),
@@ -86,6 +86,8 @@ def test_every_reason_is_tried():
 
 def test_the_gravest_reason_is_told(judge):
     everything = {name: value for bad, _ in BAD[1:] for name, value in bad.items()}
+    assert judge(everything)[0].reason == "too_few_frames"
+    del everything["source_fps_hz"]
     assert judge(everything)[0].reason == "shot_changes"
     assert judge({"snr_db": -3, "mean_confidence": 0.6})[0].reason == "low_confidence"
 

@@ -90,9 +90,10 @@ def measure(pairs: Iterable[tuple[Row, NDArray[np.float32]]]) -> Accuracy:
             )
         scale_T1 = ibug.interocular_distance(true_TPD)[:, None]
         errors.append(100 * np.linalg.norm(found_TPD - true_TPD, axis=-1) / scale_T1)
-        openings = motion.mouth_opening(found_TPD), motion.mouth_opening(true_TPD)
+        shot_T = np.asarray(row["shot_T"], np.int16)
+        openings = motion.mouth_opening(found_TPD, shot_T), motion.mouth_opening(true_TPD, shot_T)
         correlations.append(float(np.corrcoef(*openings)[0, 1]))
-        jitters.append(motion.jitter(found_TPD, row["interpolated_T"], row["shot_T"]))
+        jitters.append(motion.jitter(found_TPD, row["interpolated_T"], shot_T))
         nowhere_T = np.zeros(len(true_TPD), np.bool_)
         true_jitters.append(motion.jitter(true_TPD, nowhere_T, nowhere_T.astype(np.int16)))
     if not errors:

@@ -79,9 +79,11 @@ class Backend(Protocol):
     Attributes:
         shared: Whether one serves all clips at a time, called from many threads (on a GPU); else
             each process has its own.
+        identity: What its results depend on besides the parameters: library, weights, precision.
     """
 
     shared: bool
+    identity: str
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Box]]:
         """Find all faces in each picture."""

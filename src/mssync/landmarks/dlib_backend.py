@@ -9,6 +9,7 @@ Source: Kazemi and Sullivan, One millisecond face alignment with an ensemble of 
 CVPR 2014.
 """
 
+import hashlib
 import importlib
 import math
 import os
@@ -51,11 +52,13 @@ class DlibBackend:
         detector: Any,  # noqa: ANN401 - dlib is untyped
         predictor: Any,  # noqa: ANN401 - dlib is untyped
         params: ExtractLandmarks,
+        identity: str,
     ) -> None:
         self._detector = detector
         self._predictor = predictor
         self._least_score = _score(params.detection_confidence)
         self._tracking_confidence = params.tracking_confidence
+        self.identity = identity
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Box]]:
         """Find all faces in each picture, the most certain first.
@@ -161,7 +164,7 @@ def dlib_backend(params: ExtractLandmarks) -> Iterator[DlibBackend]:
     """
     path = Path(os.environ.get(MODEL_VARIABLE) or DEBIAN_MODEL)
     try:
-        importlib.import_module("dlib")
+        dlib_version = importlib.import_module("dlib").__version__
     except ImportError as error:
         raise InputError(_missing(f"the library is not installed ({error})")) from error
     if not path.is_file():
@@ -170,7 +173,10 @@ def dlib_backend(params: ExtractLandmarks) -> Iterator[DlibBackend]:
         detector, predictor = _models(path)
     except RuntimeError as error:
         raise InputError(_missing(f"{path} cannot be read as a model ({error})")) from error
-    yield DlibBackend(detector, predictor, params)
+    with path.open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    identity = f"dlib {dlib_version} {weights}"
+    yield DlibBackend(detector, predictor, params, identity)
 
 
 @cache

@@ -11,6 +11,7 @@ last bits of a heat map, and gains nothing.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
@@ -66,6 +67,10 @@ class FaceAlignmentBackend:
         self._device = device
         self._on_cuda = device.type == "cuda"
         self._dtype = next(points.parameters()).dtype
+        names = " ".join(Path(needed.url).name for needed in weights.required())
+        self.identity = (
+            f"face-alignment {version('face-alignment')} {names} {device.type} {self._dtype}"
+        )
         patience_s = _PATIENCE_S if self._on_cuda else 0.0
         self._faces = Batcher[Tensor, NDArray[np.float32]](
             self._begin_points, max_items=params.fan_batch, patience_s=patience_s

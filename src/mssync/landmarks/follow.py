@@ -5,7 +5,7 @@ The policy: within a shot, the widest face, its width summed over the frames tha
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -134,7 +134,8 @@ class _Subject:
         """Standard deviation of its mouth opening, in inter-ocular distances."""
         points_NPD = np.stack([face.points_PD for face in self.found.values()])
         nowhere_N = np.zeros(len(points_NPD), np.bool_)
-        return motion.mouth_energy(motion.mouth_opening(points_NPD), nowhere_N)
+        opening_N = motion.mouth_opening(points_NPD, np.zeros(len(points_NPD), np.int16))
+        return motion.mouth_energy(opening_N, nowhere_N)
 
 
 class _Follower:
@@ -227,14 +228,16 @@ class _Follower:
         own: list[dict[int, Box]] = [{} for _ in self._subjects]
         for place in sorted(found):
             free = list(found[place])
-            active = [number for number, subject in enumerate(self._subjects) if subject.landmarker]
-            for number, box in _pairs(self._subjects, active, free):
-                own[number][place] = self._subjects[number].box = box
+            for number, box in _pairs(self._subjects, free):
+                subject = self._subjects[number]
+                own[number][place] = subject.box = box
+                subject.landmarker = subject.landmarker or self._backend.landmarker()
                 free.remove(box)
+            active = sum(subject.landmarker is not None for subject in self._subjects)
             widest = max((box.width for box in found[place]), default=0.0)
             for box in free:
-                if len(active) < self._params.max_faces and box.width >= widest / 2:
-                    active.append(len(self._subjects))
+                if active < self._params.max_faces and box.width >= widest / 2:
+                    active += 1
                     self._subjects.append(_Subject(self._backend.landmarker(), box))
                     own.append({place: box})
         return own
@@ -255,14 +258,12 @@ class _Follower:
         self._shot += 1
 
 
-def _pairs(
-    subjects: Sequence[_Subject], active: Sequence[int], found: Sequence[Box]
-) -> list[tuple[int, Box]]:
+def _pairs(subjects: Sequence[_Subject], found: Sequence[Box]) -> list[tuple[int, Box]]:
     """Which subject each box shows: those that overlap most, or lie nearest, first."""
     candidates = sorted(
         (-boxes.overlap(subjects[number].box, box), boxes.distance(subjects[number].box, box),
          number, place)
-        for number in active
+        for number in range(len(subjects))
         for place, box in enumerate(found)
         if subjects[number].might_be(box)
     )  # fmt: skip
@@ -284,7 +285,7 @@ def _advance(
     """Find the points of one face on the next frames."""
     start = 0 if subject.found or subject.missing_frames else min(own)
     places = range(start, len(seen))
-    where = [_box_at(place, own, subject.box) for place in places]
+    where = [_box_at(place, own, subject.box, found) for place in places]
     others = [_others_at(place, own, found) for place in places]
     pictures = [seen[place].frame.picture_HWC for place in places]
     for place, face in zip(places, landmarker.points(pictures, where, others), strict=True):
@@ -299,8 +300,22 @@ def _advance(
             subject.details.append(quality.detail(pictures[place - start], face.points_PD))
 
 
-def _box_at(place: int, own: Mapping[int, Box], last: Box) -> Box:
-    """Between the boxes around a place; the nearest one where there are not two."""
+def _box_at(place: int, own: Mapping[int, Box], last: Box, found: Mapping[int, list[Box]]) -> Box:
+    """Between the boxes around a place; the nearest one where there are not two.
+
+    Its score is that of the searches around the place, 0 for one that did not find this face.
+    """
+    searched_before = max(known for known in found if known <= place)
+    searched_after = min((known for known in found if known >= place), default=searched_before)
+    scores = [
+        own[known].score if known in own else 0.0 for known in (searched_before, searched_after)
+    ]
+    way = (place - searched_before) / max(1, searched_after - searched_before)
+    score = (1 - way) * scores[0] + way * scores[1]
+    return replace(_place_at(place, own, last), score=score)
+
+
+def _place_at(place: int, own: Mapping[int, Box], last: Box) -> Box:
     before = max((known for known in own if known <= place), default=None)
     after = min((known for known in own if known >= place), default=None)
     if before is None or after is None:

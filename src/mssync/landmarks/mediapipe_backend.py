@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class MediaPipeBackend:
     """One process's; see `mssync.landmarks.detector.Backend`."""
 
     shared = False
+    identity = f"mediapipe {version('mediapipe')}"
 
     def __init__(self, params: ExtractLandmarks) -> None:
         self._short_range = _face_detection(0, params.detection_confidence)

@@ -1,6 +1,6 @@
 """How do the face and its mouth move, and how much of it is noise? From a track's points alone.
 
-Lengths are in inter-ocular distances: the median over the clip of the distance between the outer
+Lengths are in inter-ocular distances: the median over the shot of the distance between the outer
 eye corners, so that neither the size of the picture nor a nod changes them.
 
 Axes: T ticks (25 Hz), P = 68 points, D = 2.
@@ -20,13 +20,17 @@ _LEAST_TICKS = 5
 _NOISE_GAIN = np.sqrt(1.5)
 
 
-def mouth_opening(landmarks_TPD: NDArray[np.float32]) -> NDArray[np.float32]:
+def mouth_opening(
+    landmarks_TPD: NDArray[np.float32], shot_T: NDArray[np.int16]
+) -> NDArray[np.float32]:
     """Distance between the inner lips' middles, |p62 - p66|, in inter-ocular distances: (T,)."""
-    opening_T: NDArray[np.float32] = ibug.mouth_opening(landmarks_TPD) / _scale(landmarks_TPD)
+    opening_T: NDArray[np.float32] = ibug.mouth_opening(landmarks_TPD) / _scales(
+        landmarks_TPD, shot_T
+    )
     return opening_T
 
 
-def moves(landmarks_TPD: NDArray[np.float32]) -> NDArray[np.float32]:
+def moves(landmarks_TPD: NDArray[np.float32], shot_T: NDArray[np.int16]) -> NDArray[np.float32]:
     """Move of the face's centre since the tick before, in inter-ocular distances.
 
     Returns:
@@ -34,7 +38,9 @@ def moves(landmarks_TPD: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     centre_TD = landmarks_TPD.mean(axis=1)
     steps_TD = np.diff(centre_TD, axis=0, prepend=centre_TD[:1])
-    moves_T: NDArray[np.float32] = np.linalg.norm(steps_TD, axis=-1) / _scale(landmarks_TPD)
+    moves_T: NDArray[np.float32] = np.linalg.norm(steps_TD, axis=-1) / _scales(
+        landmarks_TPD, shot_T
+    )
     return moves_T
 
 
@@ -85,8 +91,16 @@ def mouth_energy(mouth_T: NDArray[np.float32], interpolated_T: NDArray[np.bool_]
 
 
 def _scale(landmarks_TPD: NDArray[np.float32]) -> np.float32:
-    """The clip's inter-ocular distance; not 0, whatever the points."""
+    """The inter-ocular distance of these ticks; not 0, whatever the points."""
     return np.float32(max(1e-6, float(np.median(ibug.interocular_distance(landmarks_TPD)))))
+
+
+def _scales(landmarks_TPD: NDArray[np.float32], shot_T: NDArray[np.int16]) -> NDArray[np.float32]:
+    """The inter-ocular distance of each tick's shot (T,)."""
+    scale_T = np.empty(len(shot_T), np.float32)
+    for shot in np.unique(shot_T):
+        scale_T[shot_T == shot] = _scale(landmarks_TPD[shot_T == shot])
+    return scale_T
 
 
 def _inside(interpolated_T: NDArray[np.bool_], shot_T: NDArray[np.int16]) -> NDArray[np.bool_]:

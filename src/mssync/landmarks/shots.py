@@ -13,7 +13,7 @@ from mssync.landmarks.detector import Picture
 LOOK_AHEAD = 3  # frames that a flash of light may last
 
 _SIDE_PX = 64
-_REPEATS_BELOW = 0.05  # mean difference, of 255: noise of a camera is more
+_REPEATS_UP_TO = 1  # difference of any cell, of 255: coding adds as much to a repeated picture
 
 
 def thumbnail(picture: Picture) -> Picture:
@@ -24,8 +24,7 @@ def thumbnail(picture: Picture) -> Picture:
 
 def repeats(before: Picture, after: Picture) -> bool:
     """Whether a thumbnail shows the same picture as the one before."""
-    difference = cv2.absdiff(before, after)
-    return float(difference.mean()) < _REPEATS_BELOW
+    return int(cv2.absdiff(before, after).max()) <= _REPEATS_UP_TO
 
 
 class ShotFinder:

@@ -128,11 +128,12 @@ class Converter:
         self._max_side_px = max_side_px
         self._threads = threads
         self._reformatter = VideoReformatter()
+        self._full_px: tuple[float, float] | None = None  # of the first frame
         self._turn = Turn()
         self._turned: tuple[int, int, int] | None = None
 
     def rgb(self, shown: Shown) -> tuple[NDArray[np.uint8], float]:
-        """Convert a frame to what is displayed.
+        """Convert a frame to what is displayed; a later one in the size of the first.
 
         Returns:
             RGB, contiguous (H, W, 3), and the pixels at full size for one of these.
@@ -141,7 +142,9 @@ class Converter:
             av.FFmpegError: If the frame is damaged.
             ValueError: The same.
         """
-        full_px = shown.frame.width * shown.pixel_aspect, shown.frame.height
+        if self._full_px is None:
+            self._full_px = shown.frame.width * shown.pixel_aspect, shown.frame.height
+        full_px = self._full_px
         shrink = min(1.0, self._max_side_px / max(full_px))
         width, height = (max(1, round(side_px * shrink)) for side_px in full_px)
         converted = self._reformatter.reformat(
@@ -152,7 +155,9 @@ class Converter:
             interpolation=Interpolation.AREA,  # no aliases; where nothing is scaled, it is not used
             threads=self._threads,
         )
-        picture = np.asarray(converted.to_ndarray(), np.uint8)
+        picture = np.ascontiguousarray(
+            converted.to_ndarray(), np.uint8
+        )  # a view, where rows are padded
         return self._turn_of(shown.frame).applied(picture), max(full_px) / max(width, height)
 
     def _turn_of(self, frame: av.VideoFrame) -> Turn:

@@ -107,6 +107,13 @@ class Sandbox:
             ) from value
         raise cast(Exception, value)
 
+    def kill(self) -> None:
+        """Kill the child from another thread: the call under way fails."""
+        child = self._child
+        if child and child.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the child, and whatever it has started."""
         self._end()
@@ -204,6 +211,11 @@ class SandboxPool:
             yield sandbox
         finally:
             self._free.put(sandbox)
+
+    def kill(self) -> None:
+        """Kill all children, whatever they are doing: calls under way fail."""
+        for sandbox in self._sandboxes:
+            sandbox.kill()
 
     def close(self) -> None:
         """End all children. No call may be under way."""

@@ -188,11 +188,14 @@ class _Rule:
         )
 
 
-_FIRST = _Rule("too_short", "frames", "min_frames", "at least")
+_FIRST = (
+    _Rule("too_short", "frames", "min_frames", "at least"),
+    # Before the stretch: ticks between frames so far apart count as lost.
+    _Rule("too_few_frames", "source_fps_hz", "min_source_fps_hz", "at least"),
+)
 # The gravest first: a clip is rejected for one reason.
 _RULES = (
     _Rule("face_lost", "tracked_ratio", "min_tracked_ratio", "at least"),
-    _Rule("too_few_frames", "source_fps_hz", "min_source_fps_hz", "at least"),
     _Rule("low_confidence", "mean_confidence", "min_confidence", "at least"),
     _Rule("face_too_small", "interocular_px", "min_interocular_px", "at least"),
     _Rule("several_faces", "faces_ratio", "max_faces_ratio", "at most"),
@@ -237,8 +240,9 @@ def _failures(
     scores: Mapping[str, float], usable: Usable | None, params: BuildDataset
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with a clip: reason and sentence, the gravest first."""
-    if told := _FIRST.misses(scores, params):
-        yield _FIRST.reason, told
+    for rule in _FIRST:
+        if told := rule.misses(scores, params):
+            yield rule.reason, told
     if usable and usable.reason:
         yield usable.reason, usable.detail
     for rule in _RULES:

@@ -81,6 +81,7 @@ class Extraction:
         scores: Which of them are scores, for the ledger.
         version: Of the code; raised when the same media would give other rows.
         params: The stage's section.
+        identity: Of what else decides the rows: a backend with its weights.
     """
 
     name: str
@@ -89,12 +90,15 @@ class Extraction:
     scores: Sequence[str]
     version: int
     params: ExtractLandmarks | ExtractAudio
+    identity: str = ""
 
     @property
     def key(self) -> str:
         """What makes a finished clip worthless when it changes."""
         deciding = self.params.model_dump(exclude=_NOT_DECIDING)
-        return records.digest(self.name, str(self.version), repr(deciding))
+        if deciding.get("backend") != "face_alignment":
+            deciding = {name: deciding[name] for name in deciding if not name.startswith("fan_")}
+        return records.digest(self.name, str(self.version), repr(deciding), self.identity)
 
 
 @dataclass(frozen=True)
@@ -185,9 +189,11 @@ def _outcomes(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:
+        except BaseException:
             for future in waiting:
                 future.cancel()
+            sandboxes.kill()  # a clip under way may take hours yet
+            raise
 
 
 def _one(extraction: Extraction, clip: Row, store: MediaStore, sandboxes: SandboxPool) -> _Outcome:

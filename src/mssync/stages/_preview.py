@@ -175,8 +175,15 @@ def _part_row(folder: Path, schema: object, clip: Row) -> Row | None:
 
 def _extract(media: Path, params: Params) -> Findings:
     """Extract from a media file now; what the stages reject is shown as rejected."""
+    memory_bytes = params.extract_landmarks.process_bytes
+    with Sandbox(memory_bytes=memory_bytes, death="crashed") as sandbox:
+        return _extract_in(sandbox, media, params)
+
+
+def _extract_in(sandbox: Sandbox, media: Path, params: Params) -> Findings:
     try:
-        probe.probe(media, max_pixels=params.extract_landmarks.max_pixels)
+        read = partial(probe.probe, max_pixels=params.extract_landmarks.max_pixels)
+        clock = sandbox.call(read, media, wall_s=params.download_videos.probe_s).clock
     except ClipRejectedError as error:
         raise ClipRejectedError(error.reason, f"{media}: {error}") from error
     clip_id = media.name
@@ -192,7 +199,7 @@ def _extract(media: Path, params: Params) -> Findings:
     rows, decisions = dict[str, Row](), dict[str, Decision | None]()
     for stage, extract in extractions.items():
         try:
-            rows[stage] = extract()
+            rows[stage] = sandbox.call(extract, wall_s=allowed_s(clock, params.extract_landmarks))
             decisions[stage] = Decision(clip_id)
         except ClipRejectedError as error:
             decisions[stage] = Decision(clip_id, error.reason, str(error))

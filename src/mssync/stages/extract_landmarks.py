@@ -1,7 +1,7 @@
 """Stage 2: manifest -> raw landmark parts and decisions with scores."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def run(
         ParamsError: If there is no such device.
         StageFailedError: If too few clips show a face.
     """
-    with _follower(params, device=device) as one:
+    with _follower(params, device=device) as (one, identity):
         extraction = Extraction(
             name="extract_landmarks",
             one=one,
@@ -67,18 +67,22 @@ def run(
             scores=list(LANDMARK_SCORES),
             version=VERSION,
             params=params,
+            identity=identity,
         )
         return extract(extraction, manifest, out, ledger, store=store, workers=workers, whole=whole)
 
 
 @contextmanager
-def _follower(params: ExtractLandmarks, *, device: str) -> Iterator[Callable[[Path, Sandbox], Row]]:
-    """What follows the face through one clip: all of it in a sandbox, or only the decoder."""
+def _follower(
+    params: ExtractLandmarks, *, device: str
+) -> Iterator[tuple[Callable[[Path, Sandbox], Row], str]]:
+    """What follows the face through one clip, all in a sandbox or but the decoder; its identity."""
     with open_backend(params, device=device) as backend:
         if backend.shared:
-            yield partial(_follow_shared, params=params, backend=backend)
+            yield partial(_follow_shared, params=params, backend=backend), backend.identity
             return
-    yield apart(partial(follow, params=params), params)
+        identity = backend.identity
+    yield apart(partial(follow, params=params), params), identity
 
 
 def _follow_shared(
@@ -94,7 +98,8 @@ def _follow_shared(
         max_pixels=params.max_pixels,
         wall_s=allowed_s(clock, params),
     )
-    return _row(clock, follow_faces(frames, backend, params))
+    with closing(frames):  # another clip is given the sandbox next
+        return _row(clock, follow_faces(frames, backend, params))
 
 
 def follow(media: Path, *, params: ExtractLandmarks, device: str = "auto") -> Row:
@@ -122,8 +127,8 @@ def _frames(media: Path, clock: Clock, params: ExtractLandmarks) -> Iterator[Fra
 
 def _row(clock: Clock, seen: Following) -> Row:
     track = tracks.track(seen.times_s, seen.shot_N, seen.faces, clock.frames)
-    mouth_T = motion.mouth_opening(track.landmarks_TPD)
-    move_T = motion.moves(track.landmarks_TPD)
+    mouth_T = motion.mouth_opening(track.landmarks_TPD, track.shot_T)
+    move_T = motion.moves(track.landmarks_TPD, track.shot_T)
     pose_TA = pose(track.landmarks_TPD)
     return {
         "landmarks_TPD": track.landmarks_TPD.ravel(),
