@@ -73,19 +73,24 @@ class Parts:
         self._write(self._waiting, [row])
         waiting = self._files(self._waiting)
         if len(waiting) >= self._clips_per_part:
-            self._merge(waiting)
+            self._merge(waiting, whole_parts=True)
 
     def close(self) -> None:
         """Make the last part of what is waiting."""
-        self._merge(self._files(self._waiting))
+        self._merge(self._files(self._waiting), whole_parts=False)
         shutil.rmtree(self._waiting)
 
-    def _merge(self, files: list[Path]) -> None:
-        rows = [row for path in files for row in records.read(path, None)]
-        if rows:
-            self._write(self._folder, sorted(rows, key=lambda row: str(row["clip_id"])))
-        for path in files:
-            path.unlink()
+    def _merge(self, files: list[Path], *, whole_parts: bool) -> None:
+        """Make parts of what is waiting, in the order of the clips: after a kill it may be much."""
+        waiting = [(row, path) for path in files for row in records.read(path, None)]
+        waiting.sort(key=lambda item: str(item[0]["clip_id"]))
+        for start in range(0, len(waiting), self._clips_per_part):
+            group = waiting[start : start + self._clips_per_part]
+            if whole_parts and len(group) < self._clips_per_part:
+                return
+            self._write(self._folder, [row for row, _ in group])
+            for path in {path for _, path in group}:
+                path.unlink()
 
     def _write(self, folder: Path, rows: list[Row]) -> None:
         name = records.digest(sorted(f"{row['clip_id']} {row['sha256']}" for row in rows))[:16]

@@ -47,12 +47,18 @@ def run_chain(folder, small_corpus, params):
             base=url,
             access=Access(policy=Policy(mirrors=("127.0.0.1",))),
         )
-    for stage, section, out in (
-        (extract_landmarks, params.extract_landmarks, "landmarks"),
-        (extract_audio, params.extract_audio, "audio"),
-    ):
-        name = stage.__name__.rsplit(".", 1)[-1]
-        stage.run(manifest, data / out, ledger / name, section, store=store, workers=workers)
+    shared = {"store": store, "workers": workers}
+    extract_landmarks.run(
+        manifest,
+        data / "landmarks",
+        ledger / "extract_landmarks",
+        params.extract_landmarks,
+        device="cpu",
+        **shared,
+    )
+    extract_audio.run(
+        manifest, data / "audio", ledger / "extract_audio", params.extract_audio, **shared
+    )
     build_dataset.run(
         manifest,
         data / "landmarks",

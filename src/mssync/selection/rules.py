@@ -196,9 +196,9 @@ _FIRST = (
 # The gravest first: a clip is rejected for one reason.
 _RULES = (
     _Rule("face_lost", "tracked_ratio", "min_tracked_ratio", "at least"),
-    _Rule("low_confidence", "mean_confidence", "min_confidence", "at least"),
     _Rule("face_too_small", "interocular_px", "min_interocular_px", "at least"),
     _Rule("several_faces", "faces_ratio", "max_faces_ratio", "at most"),
+    _Rule("low_confidence", "mean_confidence", "min_confidence", "at least"),
     _Rule("turned_away", "yaw_p95_deg", "max_yaw_deg", "at most"),
     _Rule("blurred", "blur", "min_blur", "at least"),
     _Rule("jitter", "jitter", "max_jitter", "at most"),
