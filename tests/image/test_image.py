@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import partial
 
 import numpy as np
 import pytest
@@ -87,13 +88,12 @@ def workspace(tmp_path_factory, small_corpus, root, tiny):
             base=url,
             access=Access(policy=Policy(mirrors=("127.0.0.1",))),
         )
-    for stage, section in (
-        (extract_landmarks, tiny.extract_landmarks),
-        (extract_audio, tiny.extract_audio),
+    for run_stage, out, section in (
+        (partial(extract_landmarks.run, device="cpu"), "extract_landmarks", tiny.extract_landmarks),
+        (extract_audio.run, "extract_audio", tiny.extract_audio),
     ):
-        out = stage.__name__.rsplit(".", 1)[-1]
         host = folder / "host"
-        stage.run(manifest, host / out, host / "ledger" / out, section, store=store, workers=2)
+        run_stage(manifest, host / out, host / "ledger" / out, section, store=store, workers=2)
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o777 if path.is_dir() else 0o666)
     yield folder
