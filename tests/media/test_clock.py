@@ -109,6 +109,7 @@ CASES = [
     Case("vorbis.webm", options=("-c:v", "libvpx", "-c:a", "libvorbis")),
     Case("mp3.avi", options=("-c:v", "mpeg4", "-c:a", "libmp3lame")),
     Case("b-frames.avi", options=("-c:v", "mpeg4", "-bf", "2", "-c:a", "pcm_s16le")),
+    Case("picture late.avi", options=("-c:v", "mpeg4", "-c:a", "pcm_s16le"), video_late_s=0.32),
     Case("h264.avi", options=("-c:v", "libx264", "-bf", "3", "-c:a", "pcm_s16le")),
     Case("wmv.asf", options=("-c:v", "wmv2", "-c:a", "wmav2")),
     Case("flash.flv", options=("-c:v", "flv1", "-c:a", "libmp3lame")),
@@ -204,6 +205,16 @@ def test_the_frames_of_avi_come_one_by_one(tmp_path, coder, b_frames):
         np.testing.assert_allclose([frame.time_s for frame in seen], np.arange(50) / 25, atol=1e-6)
         bright = [frame.picture_HWC.mean() for frame in seen]
         assert (np.diff(bright) > 2).all()
+
+
+@pytest.mark.parametrize(("coder", "b_frames"), [("mpeg4", 2), ("libx264", 3)])
+def test_an_avi_that_does_not_say_when_its_frames_are_shown_is_refused(tmp_path, coder, b_frames):
+    path = tmp_path / "clip.avi"
+    options = ("-c:v", coder, "-bf", str(b_frames), "-c:a", "pcm_s16le")
+    make(path, Case("clip.avi", video_late_s=0.32, options=options))
+    with pytest.raises(ClipRejectedError, match="another order") as error:
+        decode.read_clock(path)
+    assert error.value.reason == "bad_timestamps"
 
 
 @pytest.mark.parametrize(

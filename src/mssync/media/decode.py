@@ -1,7 +1,7 @@
 """What a video shows, and when: its clock, its first picture, its pictures by timestamp."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -64,7 +64,10 @@ def read_clock(path: Path) -> Clock:
         stamps = _read_stamps(container, stream)
         unit_s = float(stream.time_base or 0)
         # AVI holds no presentation timestamps: libavformat makes them up.
-        made_up = container.format.name == "avi" and stream.codec_context.has_b_frames
+        reordered = stream.codec_context.has_b_frames
+        made_up = container.format.name == "avi" and reordered > 0
+        if made_up:
+            _check_first_step(stamps.decoded[: reordered + 2])
         has_audio = bool(container.streams.audio)
     by_dts = bool(stamps.decoded) and (made_up or not stamps.shown)
     if stamps.incomplete and not by_dts:
@@ -161,6 +164,17 @@ def _edit_shift_s(path: Path, cut: _Packet) -> float:
             later_s = float((packet.pts - cut.pts) * stream.time_base)
             return later_s if 0 < later_s < _LONGEST_CUT_FRAME_S else 0.0
     return 0.0
+
+
+def _check_first_step(numbers: Sequence[int]) -> None:
+    """Refuse an AVI of which it cannot be known how long after its decoding a frame is shown."""
+    if any(later - earlier > 1 for earlier, later in pairwise(numbers)):
+        raise ClipRejectedError(
+            "bad_timestamps",
+            "this AVI shows frames in another order than it stores them and leaves out some at "
+            "its start, so nothing says when they are shown: make it again from its source as "
+            "MP4 or Matroska",
+        )
 
 
 def _check_times(times_s: list[float]) -> None:
