@@ -112,8 +112,8 @@ LANDMARKS = _schema(
 
 AUDIO_SCORES = {
     "frames": "Length at 25 Hz.",
-    "audio_s": "Length of the sound.",
-    "video_s": "Length of the picture.",
+    "audio_start_s": "When the sound begins, after the picture; negative: before it.",
+    "audio_end_s": "When the sound ends, after the picture's start.",
     "length_mismatch_s": "Sound that is missing under the picture or reaches beyond it.",
     "loudness_db": "RMS level relative to full scale, before normalisation.",
     "clipped_ratio": "Share of samples at full scale.",

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mssync.selection.envelope import MAX_LAG_FRAMES, coupling, envelope, heard
+from mssync.selection.envelope import MAX_LAG_FRAMES, coupling, envelope
 from tests.handmade import loudness, opening
 
 FRAMES = 250
@@ -73,9 +73,3 @@ def test_a_lag_that_half_the_ticks_cannot_tell_of_does_not_win():
         mouth, sound = rng.random((2, frames)).astype(np.float32)
         lag_s = coupling(mouth, sound, np.ones(frames, bool))[1]
         assert abs(lag_s) <= (frames / 2) / 25 < MAX_LAG_FRAMES / 25
-
-
-def test_sound_begins_and_ends_where_it_is_not_digital_silence():
-    assert heard(loudness(50, heard=(7, 41))) == (7, 41)
-    assert heard(loudness(50)) == (0, 50)
-    assert heard(np.full(200, -120, np.float32)) == (0, 0)

@@ -10,7 +10,7 @@ from mssync.params import BuildDataset
 from mssync.reasons import DATASET
 from mssync.records import AUDIO_SCORES, LANDMARK_SCORES
 from mssync.selection import rules
-from mssync.selection.envelope import envelope, heard
+from mssync.selection.envelope import envelope
 from mssync.selection.rules import Face, Sound
 from mssync.selection.stretch import Stretch
 from tests import handmade
@@ -25,8 +25,8 @@ BAD = [
     ({"lost": range(25, 35)}, "face_lost"),
     ({"lost": range(60)}, "face_lost"),
     ({"tracked_ratio": 0.1}, "face_lost"),
-    ({"heard": (0, 30), "length_mismatch_s": 1.2}, "length_mismatch"),
-    ({"heard": (30, 60), "length_mismatch_s": 1.2}, "length_mismatch"),
+    ({"audio_end_s": 1.2}, "length_mismatch"),
+    ({"audio_start_s": 1.2}, "length_mismatch"),
     ({"source_fps_hz": 5}, "too_few_frames"),
     ({"mean_confidence": 0.6}, "low_confidence"),
     ({"interocular_px": 8}, "face_too_small"),
@@ -57,7 +57,7 @@ def judge(tiny):
         frames = given["frames"]
         layout = {name: given[name] for name in ("cuts", "lost", "jumps") if name in given}
         level = handmade.loudness(frames, lag_s=given.get("lag_s", 0), heard=given.get("heard"))
-        sound = Sound(envelope(level), heard(level), given["length_mismatch_s"])
+        sound = Sound(envelope(level), given["audio_start_s"], given["audio_end_s"])
         before = [
             Decision("a", scores={name: given[name] for name in names})
             for names in (LANDMARK_SCORES, AUDIO_SCORES)
@@ -115,17 +115,21 @@ def test_gaps_up_to_the_bound_are_bridged(judge):
 
 
 def test_a_clip_whose_sound_ends_early_ends_with_the_sound(judge):
-    decision, stretch = judge({"heard": (0, 50), "length_mismatch_s": 0.4})
+    decision, stretch = judge({"audio_end_s": 2.01})
     assert decision.kept
     assert stretch == Stretch(0, 50)
 
 
 def test_a_clip_whose_sound_begins_late_begins_with_the_sound(judge):
-    assert judge({"heard": (12, 60), "length_mismatch_s": 0.48})[1] == Stretch(12, 48)
+    assert judge({"audio_start_s": 0.45, "audio_end_s": 30})[1] == Stretch(12, 48)
+
+
+def test_a_little_sound_may_be_missing_at_either_end(judge):
+    assert judge({"audio_start_s": 0.19, "audio_end_s": 2.21})[1] == Stretch(0, 60)
 
 
 def test_sound_that_goes_on_after_the_picture_is_no_fault(judge):
-    decision, stretch = judge({"length_mismatch_s": 30, "audio_s": 32.4})
+    decision, stretch = judge({"length_mismatch_s": 30, "audio_end_s": 32.4, "heard": (10, 60)})
     assert decision.kept
     assert stretch == Stretch(0, 60)
 
@@ -140,7 +144,7 @@ def test_sound_and_picture_of_different_length_share_what_they_have():
     params = BuildDataset.model_construct(
         min_frames=44, max_jump=0.5, max_gap_frames=5, max_length_mismatch_s=0.2
     )
-    usable = rules.measure(face, Sound(envelope(level), heard(level), 0), params)
+    usable = rules.measure(face, Sound(envelope(level), 0, 2.4), params)
     assert usable.stretch == Stretch(0, 50)
 
 

@@ -98,6 +98,8 @@ def test_sound_that_ends_early_leaves_silent_rows(clip, params, speech):
     # Only the clip's mean, which is removed, is left there.
     assert row["log_mel_AM"].reshape(300, -1)[beyond].max() < np.log(FLOOR) + 3
     assert row["length_mismatch_s"] == pytest.approx(1, abs=0.1)
+    assert row["audio_start_s"] == pytest.approx(0, abs=0.03)
+    assert row["audio_end_s"] == pytest.approx(2, abs=0.1)
 
 
 def test_sound_that_begins_late_leaves_silent_rows(clip, params, speech, tmp_path):
@@ -110,6 +112,7 @@ def test_sound_that_begins_late_leaves_silent_rows(clip, params, speech, tmp_pat
     heard = [np.flatnonzero(found["loudness_A"] > -40) for found in (on_time, row)]
     assert heard[1][0] - heard[0][0] == pytest.approx(80, abs=8)
     assert row["length_mismatch_s"] == pytest.approx(0.8, abs=0.1)
+    assert row["audio_start_s"] == pytest.approx(0.8, abs=0.1)
 
 
 def test_clipping_is_seen_through_a_lossy_coder(clip, params, speech):

@@ -10,7 +10,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mssync.audio.levels import SILENCE_DB
 from mssync.timing import ROWS_PER_FRAME, frame_time_s
 
 # Wider than any lag that a viewer forgives (ITU-R BT.1359: 0.125 s early, 0.185 s late).
@@ -38,14 +37,6 @@ def envelope(loudness_A: NDArray[np.float32]) -> NDArray[np.float32]:
         centred_A.reshape(-1, ROWS_PER_FRAME).mean(axis=1).astype(np.float32)
     )
     return envelope_T
-
-
-def heard(loudness_A: NDArray[np.float32]) -> tuple[int, int]:
-    """First tick with any sound, and the tick after the last one; equal where there is none."""
-    ticks = np.flatnonzero(
-        (np.asarray(loudness_A) > SILENCE_DB).reshape(-1, ROWS_PER_FRAME).any(axis=1)
-    )
-    return (int(ticks[0]), int(ticks[-1]) + 1) if len(ticks) else (0, 0)
 
 
 def coupling(

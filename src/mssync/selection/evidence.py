@@ -11,7 +11,7 @@ from mssync.ledger import DECISIONS, Decision, merge_decisions
 from mssync.params import BuildDataset
 from mssync.parts import read_parts
 from mssync.selection import rules
-from mssync.selection.envelope import envelope, heard
+from mssync.selection.envelope import envelope
 from mssync.selection.rules import Face, Sound, Usable
 from mssync.selection.stretch import Stretch
 
@@ -63,11 +63,9 @@ def verdicts(ledger: Path, landmarks: Path, audio: Path, params: BuildDataset) -
 
 
 def _sounds(audio: Path) -> dict[str, Sound]:
-    columns = ["clip_id", "loudness_A", "length_mismatch_s"]
+    columns = ["clip_id", "loudness_A", "audio_start_s", "audio_end_s"]
     return {
-        row["clip_id"]: Sound(
-            envelope(row["loudness_A"]), heard(row["loudness_A"]), row["length_mismatch_s"]
-        )
+        row["clip_id"]: Sound(envelope(row["loudness_A"]), row["audio_start_s"], row["audio_end_s"])
         for row in read_parts(audio, records.AUDIO, columns=columns)
     }
 

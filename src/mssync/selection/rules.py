@@ -16,7 +16,7 @@ from mssync.ledger import Decision
 from mssync.params import BuildDataset
 from mssync.selection.envelope import coupling
 from mssync.selection.stretch import Stretch, longest_stretch, shot_starts
-from mssync.timing import frame_time_s
+from mssync.timing import FRAME_RATE_HZ, frame_time_s
 
 SCORES = tuple(sorted({*records.LANDMARK_SCORES, *records.AUDIO_SCORES, *records.DATASET_SCORES}))
 
@@ -37,13 +37,13 @@ class Sound:
 
     Attributes:
         envelope_T: Amplitude around each tick.
-        heard: First tick with any sound, and the tick after the last one.
-        mismatch_s: By how much sound and picture differ in length.
+        start_s: When it begins, relative to the first tick.
+        end_s: When it ends.
     """
 
     envelope_T: NDArray[np.float32]
-    heard: tuple[int, int]
-    mismatch_s: float
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True)
@@ -144,19 +144,16 @@ def _limits(face: Face, sound: Sound | None, params: BuildDataset) -> Iterator[_
 
 
 def _heard(sound: Sound, frames: int, tolerance_s: float) -> NDArray[np.bool_]:
-    """Ticks that the soundtrack covers.
-
-    Digital silence at the ends counts as missing only where the lengths differ too: a complete
-    track may begin and end with it.
-    """
-    start, end = 0, len(sound.envelope_T)
-    if sound.mismatch_s > tolerance_s:
-        if frame_time_s(sound.heard[0]) > tolerance_s:
-            start = sound.heard[0]
-        if frame_time_s(end - sound.heard[1]) > tolerance_s:
-            end = sound.heard[1]
+    """Ticks that the soundtrack covers, but for at most `tolerance_s` at either end."""
+    start = end_off = 0
+    if sound.start_s > tolerance_s:
+        start = math.ceil(sound.start_s * FRAME_RATE_HZ)
+    if frame_time_s(frames) - sound.end_s > tolerance_s:
+        end_off = frames - math.floor(sound.end_s * FRAME_RATE_HZ)
     ticks = np.arange(frames)
-    heard_T: NDArray[np.bool_] = (ticks >= start) & (ticks < end)
+    heard_T: NDArray[np.bool_] = (ticks >= start) & (
+        ticks < min(frames - end_off, len(sound.envelope_T))
+    )
     return heard_T
 
 

@@ -14,7 +14,7 @@ from mssync.params import ExtractAudio
 from mssync.records import AUDIO_SCORES, Row
 from mssync.stages._extract import Extraction, apart, extract
 
-VERSION = 2  # raise when the same media would give other features
+VERSION = 3  # raise when the same media would give other features
 
 
 def run(
@@ -83,8 +83,8 @@ def listen(media: Path, *, params: ExtractAudio) -> Row:
         "loudness_A": level_A,
         "speech_A": speech_A,
         "frames": float(clock.frames),
-        "audio_s": sound.end_s - sound.start_s,
-        "video_s": clock.duration_s,
+        "audio_start_s": sound.start_s,
+        "audio_end_s": sound.end_s,
         "length_mismatch_s": max(abs(sound.start_s), abs(sound.end_s - clock.duration_s)),
         "loudness_db": loudness_db(sound.waveform_N),
         "clipped_ratio": clipped_ratio(sound.waveform_N),
