@@ -27,6 +27,20 @@ def test_blur_does_not_depend_on_the_size_of_the_picture(portrait, points):
     assert detail(large, points * 2).blur == pytest.approx(detail(portrait, points).blur, rel=0.5)
 
 
+def test_noise_is_no_detail_of_a_large_face(portrait, points):
+    """As a blurred recording by a noisy sensor."""
+    large = cv2.resize(portrait, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+    blurred = cv2.GaussianBlur(large, (61, 61), 0).astype(np.float32)
+    noisy = blurred + np.random.default_rng(0).normal(0, 8, blurred.shape)
+    measured = detail(np.clip(noisy, 0, 255).astype(np.uint8), points * 4).blur
+    assert measured < detail(large, points * 4).blur / 4
+
+
+@pytest.mark.parametrize("where", [-500, 5000])
+def test_a_face_outside_the_picture_has_no_detail(portrait, points, where):
+    assert detail(portrait, points + where).blur == 0
+
+
 def test_a_covered_mouth_has_no_texture(portrait, points):
     covered = portrait.copy()
     left, top = points[48:].min(axis=0).astype(int) - 20

@@ -164,3 +164,9 @@ def test_offline_the_command_ends_with_code_1_and_no_traceback(tmp_path):
     assert "https://www.adrianbulat.com/downloads/python-fan/s3fd-619a316812.pth" in result.stderr
     assert "mediapipe needs no weights" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"the folder .*/file/weights cannot be made: Not a dir"):
+        weights.fetch([], tmp_path / "file" / "weights")

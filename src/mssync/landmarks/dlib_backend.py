@@ -134,7 +134,8 @@ class DlibLandmarker:
         """Probability of the face at a box; None without one."""
         margin = _LOOK_MARGIN * box.width
         left, top = max(0, round(box.left - margin)), max(0, round(box.top - margin))
-        piece = picture[top : round(box.bottom + margin), left : round(box.right + margin)]
+        bottom, right = max(0, round(box.bottom + margin)), max(0, round(box.right + margin))
+        piece = picture[top:bottom, left:right]
         if not piece.size:
             return None
         zoom = _LOOK_PX / box.width

@@ -101,10 +101,13 @@ def fetch(wanted: Sequence[Weights], folder: Path) -> None:
         folder: Created.
 
     Raises:
-        InputError: If one could not be fetched, or is not what its name says; the others are
-            fetched all the same.
+        InputError: If the folder cannot be made; if one could not be fetched, or is not what its
+            name says: the others are fetched all the same.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from error
     troubles = []
     with httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True) as client:
         for each in wanted:
@@ -112,7 +115,7 @@ def fetch(wanted: Sequence[Weights], folder: Path) -> None:
                 continue
             try:
                 _fetch_one(client, each, folder)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
                 cause = str(error) or type(error).__name__
                 troubles.append((each, f"could not be fetched ({cause})"))
             except _UnfitError as error:

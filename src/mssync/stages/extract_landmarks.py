@@ -24,7 +24,7 @@ from mssync.params import ExtractLandmarks
 from mssync.records import LANDMARK_SCORES, Row
 from mssync.stages._extract import Extraction, allowed_s, apart, clock_apart, extract
 
-VERSION = 2  # raise when the same media would give other landmarks
+VERSION = 3  # raise when the same media would give other landmarks
 
 
 def run(
