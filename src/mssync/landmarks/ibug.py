@@ -63,15 +63,24 @@ MEDIAPIPE: tuple[tuple[int, ...], ...] = (
     *((61,), (39,), (37,), (0,), (267,), (269,), (291,), (321,), (314,), (17,), (84,), (91,)),
     *((78,), (82,), (13,), (312,), (308,), (317,), (14,), (87,)),
 )
-_FIRST = np.array([pair[0] for pair in MEDIAPIPE])
-_SECOND = np.array([pair[-1] for pair in MEDIAPIPE])
+# The points of the mesh that are used: some 70 of 468.
+MESH_POINTS = np.unique([point for pair in MEDIAPIPE for point in pair])
+_FIRST = np.searchsorted(MESH_POINTS, [pair[0] for pair in MEDIAPIPE])
+_SECOND = np.searchsorted(MESH_POINTS, [pair[-1] for pair in MEDIAPIPE])
 
 
 def from_mediapipe(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
     """Map MediaPipe's mesh (..., 468 or more, D) to iBUG-68 (..., 68, D)."""
     if mesh.ndim < 2 or mesh.shape[-2] < 468:
         raise ValueError(f"expected a mesh of at least 468 points, found shape {mesh.shape}")
-    mapped: NDArray[np.float32] = (mesh[..., _FIRST, :] + mesh[..., _SECOND, :]) * np.float32(0.5)
+    return from_mesh_points(mesh[..., MESH_POINTS, :])
+
+
+def from_mesh_points(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map the points `MESH_POINTS` of the mesh (..., len(MESH_POINTS), D) to iBUG-68."""
+    mapped: NDArray[np.float32] = (points[..., _FIRST, :] + points[..., _SECOND, :]) * np.float32(
+        0.5
+    )
     return mapped
 
 

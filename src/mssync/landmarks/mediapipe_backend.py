@@ -98,8 +98,9 @@ class MeshLandmarker:
         if not meshes:
             return None
         height, width = shown.shape[:2]
-        mesh = np.array([(point.x, point.y) for point in meshes[0].landmark], np.float32)
-        return ibug.from_mediapipe(mesh * np.array([width, height], np.float32))
+        used = map(meshes[0].landmark.__getitem__, ibug.MESH_POINTS.tolist())
+        points = np.array([(point.x, point.y) for point in used], np.float32)
+        return ibug.from_mesh_points(points * np.array([width, height], np.float32))
 
 
 class _View:
