@@ -67,8 +67,9 @@ def test_a_missing_input_is_one_message(mssync, root):
 def test_a_ledger_without_decisions_and_an_unknown_log_level_are_told(mssync):
     result = mssync("funnel", MSSYNC_LOG="loud")
     assert result.returncode == 1
-    assert "holds no stage's decisions" in result.stderr
+    assert "there is no folder ledger: name a workspace's folder ledger/" in result.stderr
     assert "MSSYNC_LOG is 'LOUD'" in result.stderr
+    assert "holds no stage's decisions" in mssync("funnel", "--ledger", ".").stderr
 
 
 def test_a_folder_that_cannot_be_made_is_one_message(mssync, root, tmp_path):
@@ -189,7 +190,7 @@ def test_the_funnel_says_when_nothing_changes_and_where_a_clip_fails_now(decided
         (["--set", "min_frames=[3"], "cannot be read as YAML"),
         (
             ["--set", "min_frames=44", "--audio", "nowhere"],
-            "run extract-landmarks and extract-audio again",
+            "there is no folder of audio-feature parts nowhere: name it with --audio",
         ),
         (["--list"], "give --set too"),
     ],

@@ -374,7 +374,12 @@ def funnel(
 
     steps = read_funnel(ledger, stage_names())
     if not steps:
-        raise InputError(f"{ledger} holds no stage's decisions: run the chain first (make demo)")
+        if not ledger.is_dir():
+            raise InputError(f"there is no folder {ledger}: name a workspace's folder ledger/")
+        raise InputError(
+            f"{ledger} holds no stage's decisions: name a workspace's folder ledger/, or run the "
+            "chain first (make demo)"
+        )
     if not settings:
         if names:
             raise InputError("--list names the clips that --set decides otherwise: give --set too")
@@ -390,6 +395,7 @@ def funnel(
     ]
     before = read_decisions(ledger / "build_dataset" / DECISIONS)
     others = [found for found in steps if found.stage != "build_dataset"]
+    typer.echo(f"With {', '.join(settings)}:\n")
     typer.echo(text.table([*others, step("build_dataset", after)]) + "\n")
     typer.echo(text.differences(changes(before, after), names=names))
 
@@ -400,7 +406,7 @@ def preview(
         str, typer.Argument(help="Clip id of the manifest or a part of it, or a media file.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="MP4 file to write. [default: previews/CLIP.mp4]")
+        Path | None, typer.Option(help="MP4 file to write; default: previews/CLIP.mp4.")
     ] = None,
     manifest: Manifest = Path("data/manifest.parquet"),
     landmarks: Annotated[Path, typer.Option(help="Folder of landmark parts.")] = Path(
@@ -414,8 +420,10 @@ def preview(
 ) -> None:
     """Write a video of a clip with its landmarks drawn, curves and verdicts under it, with sound.
 
-    A media file is extracted on the spot. Points run from red to green with the
-    confidence; blue rings are interpolated.
+    A media file is extracted on the spot; a clip of the manifest shows what is
+    stored, with the verdict of build-dataset and the stretch that is used.
+    Points run from red to green with the confidence; blue rings are
+    interpolated. A preview that is there is replaced.
     """
     from mssync.media.store import MediaStore, default_folder
     from mssync.stages import _preview
@@ -438,7 +446,10 @@ def weights(
     fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what is missing or wrong.")] = False,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where the files are; default: $TORCH_HOME/hub/checkpoints."),
+        typer.Option(
+            help="Where the files are; default: where stages look, $TORCH_HOME/hub/checkpoints.",
+            file_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Show whether the weights of the backend face_alignment are there.

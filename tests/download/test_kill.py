@@ -1,8 +1,9 @@
-"""The stage is killed at random moments and started again until it is done."""
+"""The stage is killed at random moments of its downloads and started again until it is done."""
 
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -39,6 +40,21 @@ def start(root, folder):
     command = [sys.executable, "-c", STAGE, str(root), str(folder)]
     with (folder / "log").open("a") as log:
         return subprocess.Popen(command, stderr=log, cwd=root)
+
+
+def killed(root, folder, web, after_s):
+    """Whether the stage could be killed so long after its first request."""
+    before = len(web.asked())
+    process = start(root, folder)
+    while process.poll() is None and len(web.asked()) == before:
+        time.sleep(0.01)
+    try:
+        process.wait(timeout=after_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
 
 
 def finish(root, folder):
@@ -87,16 +103,8 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(root, tmp_path, footag
         web.forget()
         web.pace_s = 0.15  # so that a kill finds something under way
         folder, kills = tmp_path / "killed", 0
-        while kills < KILLS:
-            process = start(root, folder)
-            try:
-                process.wait(timeout=rng.uniform(0.8, 2.5))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                kills += 1
-            else:
-                break
+        while kills < KILLS and killed(root, folder, web, rng.uniform(0.0, 1.2)):
+            kills += 1
         assert kills > 2, "the stage was done before it could be killed"
         finish(root, folder)
         assert outputs(folder) == wanted

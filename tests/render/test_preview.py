@@ -315,9 +315,28 @@ def test_a_file_without_a_face_still_gives_a_preview(show, video, tmp_path):
 
 def test_a_file_that_is_no_video_is_refused(show, tmp_path):
     (tmp_path / "page.mp4").write_text("<!doctype html><html>not found</html>")
-    with pytest.raises(ClipRejectedError, match=r"page\.mp4: it is a web page"):
+    with pytest.raises(ClipRejectedError, match=r"page\.mp4: this is no video, it is a web page"):
         show(str(tmp_path / "page.mp4"))
     assert not (tmp_path / "previews").exists()
+
+
+@pytest.mark.parametrize(
+    ("clip", "out", "told"),
+    [
+        ("folder", None, "folder is a folder: give one media file in it"),
+        ("clip.mp4", "folder", "folder is a folder: name a file in it"),
+        ("clip.mp4", "file/out.mp4", "the folder file cannot be made: File exists"),
+    ],
+)
+def test_folders_are_told_before_anything_is_extracted(
+    show, tmp_path, monkeypatch, clip, out, told
+):
+    (tmp_path / "folder").mkdir()
+    for name in ("clip.mp4", "file"):
+        (tmp_path / name).write_text("no video")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=told):
+        show(clip, out=out and Path(out))
 
 
 def test_the_command_without_a_chain_says_what_it_takes(root, tmp_path, monkeypatch):

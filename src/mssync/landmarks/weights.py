@@ -160,8 +160,9 @@ def _explain(troubles: Sequence[tuple[Weights, str]], folder: Path, *, tried: bo
     files = "\n".join(f"  {each.name} {trouble}\n    {each.url}" for each, trouble in troubles)
     how = "" if tried else "fetch them with mssync weights --fetch, or "
     return (
-        f"the backend face_alignment cannot be used, of its weights:\n{files}\n"
+        f"the backend face_alignment cannot be used, its weights do not fit:\n{files}\n"
         f"On a machine with network {how}fetch them from these addresses and put them into "
-        f"{folder} (TORCH_HOME moves it). The backend mediapipe needs no weights: "
+        f"{folder}; stages look in {default_folder()}, which TORCH_HOME moves. The backend "
+        "mediapipe needs no weights: "
         "extract_landmarks.backend."
     )

@@ -105,10 +105,10 @@ def _refuse_other_kinds(head: bytes) -> None:
     if text is not None:
         start = text.lstrip().lower()
         kind = next((kind for begins, kind in _TEXTS if begins.match(start)), "text")
-        raise ClipRejectedError("not_a_video", f"it is {kind}")
+        raise ClipRejectedError("not_a_video", f"this is no video, it is {kind}")
     for begins, kind in _OTHERS:
         if begins.match(head):
-            raise ClipRejectedError("not_a_video", f"it is {kind}")
+            raise ClipRejectedError("not_a_video", f"this is no video, it is {kind}")
     if _SOUND.match(head):
         raise ClipRejectedError("no_video", "it is sound alone")
 

@@ -45,6 +45,12 @@ def verdicts(ledger: Path, landmarks: Path, audio: Path, params: BuildDataset) -
     Raises:
         InputError: If an input is missing or of the wrong form, or they are of different runs.
     """
+    for folder, what, option in (
+        (landmarks, "landmark parts", "--landmarks"),
+        (audio, "audio-feature parts", "--audio"),
+    ):
+        if not folder.is_dir():
+            raise InputError(f"there is no folder of {what} {folder}: name it with {option}")
     sounds = _sounds(audio)
     usable = _measure(landmarks, sounds, params)
     found = merge_decisions(ledger / stage / DECISIONS for stage in EXTRACTION_STAGES)

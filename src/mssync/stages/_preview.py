@@ -58,10 +58,11 @@ def run(
     listed = _find(clip, manifest, ledger)
     if listed:
         media, found = _gather(listed, landmarks, audio, ledger, store)
+        target = _target(out, found.clip_id, media)
     else:
         media = Path(clip)
+        target = _target(out, media.name, media)
         found = _extract(media, params)
-    target = _target(out, found.clip_id, media)
     try:
         _draw(target, media, found, params.extract_landmarks)
     except ClipRejectedError as error:
@@ -84,8 +85,16 @@ def _target(out: Path | None, clip_id: str, media: Path) -> Path:
             or "clip"
         )
         return Path("previews") / f"{name}.mp4"
-    if out.suffix.lower() != ".mp4" or out.is_dir():
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: name a file in it that ends in .mp4")
+    if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: expected a file that ends in .mp4")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: the folder {out.parent} cannot be made: {error.strerror}"
+        ) from error
     if out.exists() and media.exists() and out.samefile(media):
         raise InputError(f"--out {out} is the clip itself: name another file")
     return out
@@ -102,6 +111,8 @@ def _find(clip: str, manifest: Path, ledger: Path) -> Row | None:
                 candidates.append(row)
     if Path(clip).is_file():
         return None
+    if Path(clip).is_dir():
+        raise InputError(f"{clip} is a folder: give one media file in it, or a clip id")
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
