@@ -14,12 +14,11 @@ def build_dataset(
     landmarks: dsl.Input[dsl.Dataset],
     audio: dsl.Input[dsl.Dataset],
     params: dict[str, Any],
-    run: dict[str, Any],
     dataset: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Join, filter, normalise and split by speaker.
+    """Decide which clips are used, cut them, and split by speaker.
 
     Args:
         workspace: Folder that all steps share.
@@ -27,7 +26,6 @@ def build_dataset(
         landmarks: Reference to the folder of landmark parts.
         audio: Reference to the folder of audio-feature parts.
         params: The `build_dataset` section of the parameters.
-        run: The `run` section.
         dataset: Reference to the dataset folder, with its revision.
         card: The dataset's card.
         metrics: Clips per split and rejected.
@@ -40,7 +38,7 @@ def build_dataset(
         from pathlib import Path
 
         from mssync.data.dataset import CARD, load_metadata
-        from mssync.params import BuildDataset, Run, validate
+        from mssync.params import BuildDataset, validate
         from mssync.stages import build_dataset as stage
 
         out = Path("data/dataset")
@@ -51,7 +49,6 @@ def build_dataset(
             Path("ledger"),
             out,
             validate(BuildDataset, params, name="build_dataset"),
-            seed=validate(Run, run, name="run").seed,
         )
         steps.refer(dataset, out, revision=load_metadata(out)["revision"])
         shutil.copyfile(out / CARD, card.path)

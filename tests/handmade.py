@@ -84,14 +84,14 @@ def write_inputs(folder, clips, *, pinned=None):
             which `extract_audio` rejected it.
         pinned: Split of a speaker.
     """
-    rng = np.random.default_rng(0)
     landmarks = Parts(folder / "data" / "landmarks", LANDMARKS, key="k", clips_per_part=2)
     audio = Parts(folder / "data" / "audio", AUDIO, key="k", clips_per_part=3)
     for parts in (landmarks, audio):
         parts.keep_only({})
     manifest, found_faces, found_sounds = [], [], []
-    for clip, special in clips.items():
+    for clip, special in sorted(clips.items()):
         given = SCORES | {"frames": FRAMES} | special
+        rng = np.random.default_rng(list(clip.encode()))
         frames, identity = int(given["frames"]), {"clip_id": clip, "sha256": clip}
         speaker = clip.split("/")[0]
         texts = dict.fromkeys(("language", "licence", "tags"), "")

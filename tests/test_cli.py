@@ -139,7 +139,6 @@ def decided(root, tmp_path_factory):
         ledger,
         data / "dataset",
         params.build_dataset,
-        seed=0,
     )
 
     def funnel(*arguments):

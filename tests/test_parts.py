@@ -12,6 +12,9 @@ def row(clip, sha256="a"):
         "sha256": sha256,
         "log_mel_AM": values,
         "mfcc_AC": values,
+        "wide_mel_AM": values,
+        "loudness_A": values,
+        "speech_A": values,
         **dict.fromkeys(AUDIO_SCORES, 0.5),
     }
 

@@ -207,11 +207,10 @@ def build_dataset(
     out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Join, filter, normalise and split by speaker."""
+    """Decide which clips are used, cut them, and split by speaker."""
     from mssync.stages import build_dataset as stage
 
-    loaded = load(params)
-    stage.run(manifest, landmarks, audio, ledger, out, loaded.build_dataset, seed=loaded.run.seed)
+    stage.run(manifest, landmarks, audio, ledger, out, load(params).build_dataset)
 
 
 @app.command()
@@ -370,7 +369,9 @@ def funnel(
     from mssync.ledger import funnel as read_funnel
     from mssync.params import override, stage_names
     from mssync.render import funnel as text
-    from mssync.selection.evidence import verdicts
+    from mssync.selection.evidence import gather
+    from mssync.selection.verdicts import verdicts
+    from mssync.stages.build_dataset import evidence_folder
 
     steps = read_funnel(ledger, stage_names())
     if not steps:
@@ -387,17 +388,46 @@ def funnel(
         return
     section = override(load(params).build_dataset, settings, name="build_dataset")
     data = ledger.parent / "data"
-    after = [
-        verdict.decision
-        for verdict in verdicts(
-            ledger, landmarks or data / "landmarks", audio or data / "audio", section
-        )
-    ]
+    evidence = gather(
+        landmarks or data / "landmarks",
+        audio or data / "audio",
+        section,
+        cache=evidence_folder(data / "dataset"),
+        keep=False,
+    )
+    after = list(verdicts(ledger, evidence, section))
     before = read_decisions(ledger / "build_dataset" / DECISIONS)
     others = [found for found in steps if found.stage != "build_dataset"]
     typer.echo(f"With {', '.join(settings)}:\n")
     typer.echo(text.table([*others, step("build_dataset", after)]) + "\n")
     typer.echo(text.differences(changes(before, after), names=names))
+
+
+@app.command()
+def validate(
+    manifest: Manifest = Path("data/manifest.parquet"),
+    landmarks: Annotated[Path, typer.Option(help="Folder of landmark parts.")] = Path(
+        "data/landmarks"
+    ),
+    audio: Annotated[Path, typer.Option(help="Folder of audio-feature parts.")] = Path(
+        "data/audio"
+    ),
+    ledger: Ledger = Path("ledger"),
+    dataset: Dataset = Path("data/dataset"),
+) -> None:
+    """Check every value of manifest, parts, ledgers and dataset.
+
+    Types, ranges, clocks, NaN, digests, duplicates, and rows that no other
+    table knows. The first that is wrong is named, with exit code 1.
+    """
+    from mssync.data.validate import validate as check
+
+    found = check(manifest, landmarks, audio, ledger, dataset)
+    listed = "no dataset yet" if found.dataset is None else f"{found.dataset} in the dataset"
+    typer.echo(
+        f"good: {found.clips} clips, {found.landmarks} with landmarks, {found.audio} with sound, "
+        f"{listed}"
+    )
 
 
 @app.command()

@@ -201,6 +201,7 @@ class BuildDataset(Section):
     )
     smoothing_frames: int = Field(ge=1, description="Odd width of the centred mean over time.")
     crop_scale: float = Field(gt=1, description="Side of the crop over the track's extent.")
+    salt: str = Field(description="Hashed with a speaker's name to draw their split.")
     val_ratio: Ratio = Field(description="Share of speakers for validation.")
     test_ratio: Ratio = Field(description="Share of speakers for the final test.")
 

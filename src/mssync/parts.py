@@ -7,12 +7,16 @@ killed stage loses none.
 """
 
 import shutil
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mssync import records
+from mssync.errors import InputError
 from mssync.records import Row
+
+PATTERN = "part-*.parquet"  # names of the files
 
 
 class Parts:
@@ -20,7 +24,7 @@ class Parts:
 
     Args:
         folder: Where they are; created.
-        schema: Columns, among them `clip_id` and `sha256`.
+        schema: Columns, among them `clip_id`, `sha256` and `content`.
         key: What made them: another key, or another schema, makes them worthless.
         clips_per_part: Most rows of a part.
     """
@@ -69,8 +73,8 @@ class Parts:
         return done
 
     def add(self, row: Row) -> None:
-        """Keep a finished clip."""
-        self._write(self._waiting, [row])
+        """Keep a finished clip; the column `content` is filled in."""
+        self._write(self._waiting, [row | {"content": records.row_digest(row, self._schema)}])
         waiting = self._files(self._waiting)
         if len(waiting) >= self._clips_per_part:
             self._merge(waiting, whole_parts=True)
@@ -93,7 +97,8 @@ class Parts:
                 path.unlink()
 
     def _write(self, folder: Path, rows: list[Row]) -> None:
-        name = records.digest(sorted(f"{row['clip_id']} {row['sha256']}" for row in rows))[:16]
+        identity = sorted(f"{row['clip_id']} {row['content']}" for row in rows)
+        name = records.digest(self._key, identity)[:16]
         path = folder / f"part-{name}.parquet"
         records.write(path, rows, self._schema, metadata={"key": self._key})
 
@@ -102,7 +107,7 @@ class Parts:
 
     @staticmethod
     def _files(folder: Path) -> list[Path]:
-        return sorted(folder.glob("part-*.parquet"))
+        return sorted(folder.glob(PATTERN))
 
 
 def read_parts(
@@ -121,5 +126,86 @@ def read_parts(
     Raises:
         InputError: If a part is unreadable or of other columns.
     """
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in sorted(folder.glob(PATTERN)):
         yield from records.read(path, schema, columns=columns)
+
+
+class Place(NamedTuple):
+    """Where the row of a clip is.
+
+    Attributes:
+        part: Name of the part.
+        content: Digest of the row.
+    """
+
+    part: str
+    content: str
+
+
+def places(folder: Path, schema: Any) -> dict[str, Place]:  # noqa: ANN401 - pyarrow is untyped
+    """The place of every clip in a folder of parts, by clip id.
+
+    Raises:
+        InputError: If a part is unreadable or of other columns, or a clip is there twice.
+    """
+    found = dict[str, Place]()
+    for path in sorted(folder.glob(PATTERN)):
+        for row in records.stream(path, schema, columns=["clip_id", "content"]):
+            place = Place(path.name, row["content"])
+            before = found.setdefault(row["clip_id"], place)
+            if before is not place:
+                raise InputError(
+                    f"{row['clip_id']} is in {before.part} and in {path.name} of {folder}: run the "
+                    "stage that writes them again"
+                )
+    return found
+
+
+class PartReader:
+    """Rows of clips by their place; the parts that were read last stay in memory.
+
+    Reading in the order in which clips were added reads every part once.
+
+    Args:
+        folder: Where the parts are.
+        schema: The columns they must have.
+        columns: Those to read, `clip_id` and `content` among them.
+        parts_in_memory: Most parts held.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        schema: Any,  # noqa: ANN401 - pyarrow is untyped
+        *,
+        columns: Sequence[str],
+        parts_in_memory: int = 8,
+    ) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._columns = columns
+        self._most = parts_in_memory
+        self._held = OrderedDict[str, dict[str, Row]]()
+
+    def row(self, clip_id: str, place: Place) -> Row:
+        """The row of a clip.
+
+        Raises:
+            InputError: If it is not where it should be.
+        """
+        rows = self._held.get(place.part)
+        if rows is None:
+            while len(self._held) >= self._most:
+                self._held.popitem(last=False)
+            read = records.stream(
+                self._folder / place.part, self._schema, columns=list(self._columns)
+            )
+            rows = self._held[place.part] = {row["clip_id"]: row for row in read}
+        self._held.move_to_end(place.part)
+        row = rows.get(clip_id)
+        if row is None or row["content"] != place.content:
+            raise InputError(
+                f"{self._folder / place.part} does not hold {clip_id} as the dataset was built "
+                "from it: run build-dataset again"
+            )
+        return row

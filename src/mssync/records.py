@@ -96,6 +96,7 @@ LANDMARKS = _schema(
     {
         "clip_id": (pa.string(), "As in the manifest."),
         "sha256": (pa.string(), "Digest of the media they were extracted from."),
+        "content": (pa.string(), "Digest of this row's other columns."),
         "landmarks_TPD": (
             _FLOATS,
             "iBUG-68 points in px of the upright picture of square pixels; T x 68 x 2.",
@@ -126,6 +127,7 @@ AUDIO = _schema(
     {
         "clip_id": (pa.string(), "As in the manifest."),
         "sha256": (pa.string(), "Digest of the media they were extracted from."),
+        "content": (pa.string(), "Digest of this row's other columns."),
         "log_mel_AM": (_FLOATS, "Natural log of mel energies, floor log(1e-8); 4 T x bands."),
         "mfcc_AC": (_FLOATS, "Liftered MFCC, the first is log energy; 4 T x coefficients."),
         "wide_mel_AM": (
@@ -155,11 +157,30 @@ CLIPS = _schema(
         "sha256": (pa.string(), "Digest of the clip's media."),
         "first_frame": (pa.int32(), "25 Hz tick of the media at which it begins."),
         "frames": (pa.int32(), "Length T at 25 Hz."),
-        "crop_px": (_FLOATS, "The fixed square crop in source pixels: left, top, side."),
-        "motion_TPD": (_FLOATS, "Smoothed landmarks over the crop's side; T x 68 x 2."),
-        "audio_AM": (_FLOATS, "Log mel energies; 4 T x bands."),
-        "confidence_T": (_FLOATS, "Detector score in [0, 1]; T."),
-        "interpolated_T": (_BOOLS, "True where the face was lost; T."),
+        "crop_left_px": (pa.float32(), "Left edge of the fixed square crop, in source pixels."),
+        "crop_top_px": (pa.float32(), "Its top edge."),
+        "crop_side_px": (pa.float32(), "Its side."),
+        "landmarks_part": (pa.string(), "Landmark part that holds the clip."),
+        "landmarks_content": (pa.string(), "Digest of its row there."),
+        "audio_part": (pa.string(), "Audio part that holds the clip."),
+        "audio_content": (pa.string(), "Digest of its row there."),
+    }
+)
+
+EVIDENCE = _schema(
+    {
+        "clip_id": (pa.string(), "As in the manifest."),
+        "content": (pa.string(), "Digest of the rows of both parts that were measured."),
+        "shot_frames": (pa.int32(), "Longest shot."),
+        "steady_frames": (pa.int32(), "Longest stretch of it without a jump."),
+        "followed_frames": (pa.int32(), "The same without a long gap."),
+        "usable_frames": (pa.int32(), "The same with sound."),
+        "first_frame": (pa.int32(), "Where that one begins."),
+        "crop_left_px": (pa.float32(), "The square around the face in it: left edge."),
+        "crop_top_px": (pa.float32(), "Its top edge."),
+        "crop_side_px": (pa.float32(), "Its side; 0 where there is no stretch."),
+        "mouth_loudness_correlation": (pa.float32(), "As in the decisions."),
+        "mouth_loudness_lag_s": (pa.float32(), "As in the decisions."),
     }
 )
 
@@ -273,6 +294,23 @@ def _column(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow is untyped
 def shaped(values: NDArray[Any], *shape: int, dtype: DTypeLike = np.float32) -> NDArray[Any]:
     """A stored flat array in its shape, writable."""
     return np.array(values, dtype=dtype).reshape(shape)
+
+
+def row_digest(row: Row, schema: Any) -> str:  # noqa: ANN401 - pyarrow is untyped
+    """SHA-256 over a row's columns but `content`, as they are stored."""
+    total = hashlib.sha256()
+    for field in schema:
+        if field.name == "content":
+            continue
+        value = row[field.name]
+        if pa.types.is_string(field.type):
+            data = str(value).encode()
+        else:
+            kind = field.type.value_type if pa.types.is_list(field.type) else field.type
+            data = np.asarray(value, kind.to_pandas_dtype()).tobytes()
+        total.update(len(data).to_bytes(8, "big"))
+        total.update(data)
+    return total.hexdigest()
 
 
 def digest(*parts: str | bytes | Iterable[str]) -> str:

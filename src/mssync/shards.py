@@ -31,6 +31,7 @@ from mssync.ledger import (
 )
 from mssync.lists.sources import Pins, read_sources, sources_writer
 from mssync.params import DownloadVideos, ExtractAudio, ExtractLandmarks
+from mssync.parts import PATTERN
 from mssync.steps import Shard
 
 logger = logging.getLogger(__name__)
@@ -199,8 +200,8 @@ def _gather_ledger(shards: Sequence[Path], ledger: Path, duplicates: Mapping[str
 def _link_parts(shards: Sequence[Path], out: Path) -> None:
     """Make `out` hold the parts of all shards and no other; names tell parts apart."""
     out.mkdir(parents=True, exist_ok=True)
-    wanted = {part.name: part for shard in shards for part in shard.glob("part-*.parquet")}
-    for stale in {part.name for part in out.glob("part-*.parquet")} - set(wanted):
+    wanted = {part.name: part for shard in shards for part in shard.glob(PATTERN)}
+    for stale in {part.name for part in out.glob(PATTERN)} - set(wanted):
         (out / stale).unlink()
     for name, part in wanted.items():
         target = out / name

@@ -15,26 +15,28 @@ from mssync import records
 from mssync.errors import ToolError
 from mssync.ledger import Decision
 
+# Which part holds a clip is nothing that a model sees.
+_SEEN = (
+    *("clip_id", "speaker_id", "split", "first_frame", "frames"),
+    *("crop_left_px", "crop_top_px", "crop_side_px", "landmarks_content", "audio_content"),
+)
 
-def dataset_revision(clips: Iterable[records.Row], decisions: Iterable[Decision]) -> str:
+
+def dataset_revision(
+    clips: Iterable[records.Row], decisions: Iterable[Decision], *, smoothing_frames: int
+) -> str:
     """The dataset's name: SHA-256 over its sorted logical rows, decisions and split.
 
     Independent of parts, compression and order; a change of any value that a model sees changes it.
 
     Args:
-        clips: Rows of `records.CLIPS`.
+        clips: Rows of `records.CLIPS`; digests stand for landmarks and sound.
         decisions: What `build_dataset` decided.
+        smoothing_frames: How landmarks are smoothed as they are read.
     """
-    rows = sorted(
-        records.digest(
-            *(str(row[name]) for name in ("clip_id", "speaker_id", "split", "first_frame")),
-            row["motion_TPD"].tobytes(),
-            row["audio_AM"].tobytes(),
-        )
-        for row in clips
-    )
+    rows = sorted(records.digest(*(str(row[name]) for name in _SEEN)) for row in clips)
     verdicts = sorted(f"{decision.clip_id}\t{decision.reason}" for decision in decisions)
-    return records.digest(rows, verdicts)
+    return records.digest(rows, verdicts, str(smoothing_frames))
 
 
 def source_digest(*names: str) -> str:

@@ -89,22 +89,6 @@ def test_twelve_frames_a_second_leave_no_hole():
     assert not track.interpolated_T.any()
 
 
-def test_smoothing_keeps_a_straight_move_and_halves_nothing_else():
-    track = tracks.track(*observe(np.arange(10) / 25), 10).landmarks_TPD
-    smoothed = tracks.smooth(track, 3)
-    np.testing.assert_allclose(smoothed[1:-1], track[1:-1], atol=1e-4)
-    np.testing.assert_array_equal(tracks.smooth(track, 1), track)
-    with pytest.raises(ValueError, match="odd"):
-        tracks.smooth(track, 2)
-
-
-def test_the_crop_is_a_square_around_the_whole_track():
-    track = tracks.track(*observe(np.arange(26) / 25), 26).landmarks_TPD
-    left, top, side = tracks.square_crop(track, 1.5)
-    assert side == pytest.approx(150)
-    assert (left, top) == pytest.approx((50 - 75, 33.5 - 75))
-
-
 def test_the_longest_run_is_counted():
     assert tracks.longest_run(np.array([True, False, True, True, False])) == 2
     assert tracks.longest_run(np.zeros(3, bool)) == 0

@@ -49,7 +49,6 @@ def through(folder, sources, params, *, base):
         folder / "ledger",
         folder / "dataset",
         params.build_dataset,
-        seed=0,
     )
     decided = {
         stage: {d.clip_id: d for d in read_decisions(folder / "ledger" / stage / DECISIONS)}

@@ -1,28 +1,39 @@
 import math
+import re
+import shutil
 
 import numpy as np
 import pytest
 
 from mssync import records, versions
 from mssync.data import dataset
-from mssync.data.splits import split_speakers
+from mssync.data.splits import SPLITS, split_speakers
 from mssync.errors import InputError, StageFailedError
-from mssync.landmarks import tracks
+from mssync.landmarks import crop
 from mssync.ledger import DECISIONS, read_decisions, write_decisions
 from mssync.params import BuildDataset
 from mssync.parts import read_parts
 from mssync.records import AUDIO, AUDIO_SCORES, CLIPS, LANDMARKS
-from mssync.selection.evidence import verdicts
 from mssync.stages import build_dataset
 from tests.handmade import FRAMES, write_inputs
 
 
 @pytest.fixture
-def build(tmp_path, tiny):
+def build(build_again, tmp_path):
     """Build a dataset of handmade clips: (clips by split, decisions by clip)."""
 
-    def run(clips, *, seed=0, pinned=None, **changes):
+    def run(clips, *, pinned=None, **changes):
         write_inputs(tmp_path, clips, pinned=pinned or {})
+        return build_again(**changes)
+
+    return run
+
+
+@pytest.fixture
+def build_again(tmp_path, tiny):
+    """The same of what lies there."""
+
+    def run(**changes):
         params = BuildDataset(**{**tiny.build_dataset.model_dump(), **changes})
         build_dataset.run(
             tmp_path / "manifest.parquet",
@@ -31,7 +42,6 @@ def build(tmp_path, tiny):
             tmp_path / "ledger",
             tmp_path / "dataset",
             params,
-            seed=seed,
         )
         decisions = read_decisions(tmp_path / "ledger" / "build_dataset" / DECISIONS)
         return dataset.load_clips(tmp_path / "dataset"), {d.clip_id: d for d in decisions}
@@ -44,38 +54,41 @@ PEOPLE = {f"p{i}/a": {} for i in range(8)}
 
 def row_of(folder, clip, schema):
     if schema is CLIPS:
-        rows = records.read(folder / "dataset" / dataset.CLIPS, CLIPS)
+        rows = dataset.load(folder / "dataset").rows
     else:
         name = "landmarks" if schema is LANDMARKS else "audio"
         rows = read_parts(folder / "data" / name, schema)
     return next(row for row in rows if row["clip_id"] == clip)
 
 
-def test_a_clip_is_cut_to_its_stretch_and_everything_with_it(build, tmp_path):
+def crop_of(row):
+    return np.array([row[f"crop_{name}_px"] for name in ("left", "top", "side")])
+
+
+def the_clip(clips, clip_id):
+    return next(c for split in clips.values() for c in split if c.clip_id == clip_id)
+
+
+def test_a_clip_is_cut_to_its_stretch_and_its_sound_with_it(build, tmp_path):
     clips, decisions = build({**PEOPLE, "cut/a": {"cuts": [13], "lost": [13, 14, 40]}})
     assert decisions["cut/a"].kept
     assert decisions["cut/a"].scores["usable_start_frames"] == 15
     assert decisions["cut/a"].scores["usable_frames"] == FRAMES - 15
-    row = row_of(tmp_path, "cut/a", CLIPS)
-    found, sound = row_of(tmp_path, "cut/a", LANDMARKS), row_of(tmp_path, "cut/a", AUDIO)
+    row, sound = row_of(tmp_path, "cut/a", CLIPS), row_of(tmp_path, "cut/a", AUDIO)
     assert (row["first_frame"], row["frames"]) == (15, FRAMES - 15)
-    np.testing.assert_array_equal(row["confidence_T"], found["confidence_T"][15:])
-    np.testing.assert_array_equal(row["interpolated_T"], found["interpolated_T"][15:])
-    assert row["interpolated_T"].nonzero()[0].tolist() == [25]
+    clip = the_clip(clips, "cut/a")
     log_mel = records.shaped(sound["log_mel_AM"], FRAMES * 4, -1)
-    np.testing.assert_array_equal(row["audio_AM"], log_mel[15 * 4 :].ravel())
-    clip = next(c for split in clips.values() for c in split if c.clip_id == "cut/a")
+    np.testing.assert_array_equal(clip.audio_AM, log_mel[15 * 4 :])
     assert clip.motion_TPD.shape == (FRAMES - 15, 68, 2)
 
 
 def test_no_frame_of_another_shot_leaks_into_crop_or_smoothing(build, tmp_path):
-    build({**PEOPLE, "cut/a": {"cuts": [13]}}, smoothing_frames=5)
-    row = row_of(tmp_path, "cut/a", CLIPS)
+    clips, _ = build({**PEOPLE, "cut/a": {"cuts": [13]}}, smoothing_frames=5)
+    square = crop_of(row_of(tmp_path, "cut/a", CLIPS))
     points = row_of(tmp_path, "cut/a", LANDMARKS)["landmarks_TPD"].reshape(-1, 68, 2)[13:]
-    left, top, side = row["crop_px"]
-    np.testing.assert_allclose(row["crop_px"], tracks.square_crop(points, 1.3), rtol=1e-6)
-    motion = row["motion_TPD"].reshape(-1, 68, 2) * side + np.array([left, top])
-    np.testing.assert_allclose(motion, tracks.smooth(points, 5), atol=1e-2)
+    np.testing.assert_allclose(square, crop.square_crop(points, 1.3), rtol=1e-6)
+    motion = the_clip(clips, "cut/a").motion_TPD * square[2] + square[:2]
+    np.testing.assert_allclose(motion, crop.smooth(points, 5), atol=1e-2)
 
 
 def test_rejected_clips_have_every_score_there_is(build):
@@ -98,22 +111,15 @@ def test_what_an_extraction_stage_says_comes_first_and_its_scores_are_nan(build,
 
 
 @pytest.mark.parametrize("lost", ["data/audio", "data/landmarks", "ledger/extract_audio"])
-def test_inputs_of_different_runs_are_refused(build, tmp_path, tiny, lost):
+def test_inputs_of_different_runs_are_refused(build, build_again, tmp_path, lost):
     build(PEOPLE)
     for path in (tmp_path / lost).glob("*.parquet"):
         if path.name == DECISIONS:
             write_decisions(path, read_decisions(path)[1:], list(AUDIO_SCORES))
         else:
             path.unlink()
-    with pytest.raises(InputError, match=r"p0/a was not decided.*run extract-landmarks"):
-        list(
-            verdicts(
-                tmp_path / "ledger",
-                tmp_path / "data" / "landmarks",
-                tmp_path / "data" / "audio",
-                tiny.build_dataset,
-            )
-        )
+    with pytest.raises(InputError, match=r"p0/a .*decided.*run extract-landmarks"):
+        build_again()
 
 
 def test_a_threshold_changes_without_extracting_again(build):
@@ -136,8 +142,8 @@ def test_a_pinned_speaker_stays_where_the_list_put_them(build):
 
 
 def test_a_pin_holds_though_the_clip_that_carries_it_is_rejected(build):
-    clips, _ = build({**PEOPLE, "p3/b": {"frames": 43}}, pinned={"p3": "val"})
-    assert "p3" in {clip.speaker_id for clip in clips["val"]}
+    clips, _ = build({**PEOPLE, "p0/b": {"frames": 43}}, pinned={"p0": "val"})
+    assert "p0" in {clip.speaker_id for clip in clips["val"]}
 
 
 def test_motion_lies_in_the_crop_and_audio_has_four_rows_a_frame(build):
@@ -157,9 +163,23 @@ def test_the_same_inputs_give_the_same_revision_and_other_values_another(build, 
     assert dataset.load_metadata(tmp_path / "dataset")["revision"] != first
 
 
-def test_too_few_speakers_say_what_to_do(build):
-    with pytest.raises(StageFailedError, match=r"2 speakers are too few .* more speakers"):
-        build({"p0/a": {}, "p1/a": {}})
+def test_an_empty_split_is_an_error_that_names_the_salt_and_one_that_would_do(build):
+    with pytest.raises(StageFailedError, match=r"salt 'x' no speaker of 3 falls into .* salt '\d"):
+        build({"p0/a": {}, "p1/a": {}, "p2/a": {}}, salt="x")
+
+
+def test_the_salt_that_is_named_fills_every_split(build):
+    few = {"p0/a": {}, "p1/a": {}, "p2/a": {}}
+    with pytest.raises(StageFailedError) as failed:
+        build(few, salt="x")
+    salt = str(failed.value).split("the salt '")[2].split("'")[0]
+    clips, _ = build(few, salt=salt)
+    assert all(clips.values())
+
+
+def test_one_speaker_cannot_fill_three_splits_with_any_salt(build):
+    with pytest.raises(StageFailedError, match=r"nor with 200 others.*pin speakers"):
+        build({"p0/a": {}})
 
 
 def test_nothing_left_is_a_failure_with_the_first_reason(build):
@@ -172,23 +192,23 @@ def test_the_card_tells_what_was_left_out(build, tmp_path):
     assert "- too_short: 1" in (tmp_path / "dataset" / "card.md").read_text()
 
 
-def test_an_empty_split_takes_a_speaker_and_says_so(caplog):
-    few = {"a": "", "b": "", "c": ""}
-    splits = split_speakers(few, seed=0, val_ratio=0.01, test_ratio=0.01)
-    assert sorted(splits.values()) == ["test", "train", "val"]
-    assert "pin speakers" in caplog.text
-
-
-def test_speakers_who_join_later_move_nobody():
+def test_speakers_who_join_or_leave_move_nobody():
     names = [f"speaker {i}" for i in range(60)]
-    few = split_speakers(dict.fromkeys(names[:40], ""), seed=0, val_ratio=0.2, test_ratio=0.2)
-    many = split_speakers(dict.fromkeys(names, ""), seed=0, val_ratio=0.2, test_ratio=0.2)
+    ratios = {"salt": "0", "val_ratio": 0.2, "test_ratio": 0.2}
+    few = split_speakers(dict.fromkeys(names[:40], ""), **ratios)
+    many = split_speakers(dict.fromkeys(names, ""), **ratios)
     assert few.items() <= many.items()
-    assert {split: list(many.values()).count(split) > 4 for split in set(many.values())} == {
-        "train": True,
-        "val": True,
-        "test": True,
-    }
+    shares = {split: list(many.values()).count(split) for split in SPLITS}
+    assert 25 < shares["train"] < 45
+    assert min(shares["val"], shares["test"]) > 4
+
+
+def test_another_salt_draws_other_splits():
+    names = dict.fromkeys([f"speaker {i}" for i in range(60)], "")
+    first, other = (
+        split_speakers(names, salt=salt, val_ratio=0.2, test_ratio=0.2) for salt in ("0", "1")
+    )
+    assert first != other
 
 
 def test_smoothing_delays_nothing():
@@ -199,7 +219,7 @@ def test_smoothing_delays_nothing():
     motion = np.zeros((200, 68, 2), np.float32)
     motion[:, :, 0], motion[:, :, 1] = chirp[:, None], pulse[:, None]
     for width in (3, 5, 9):
-        smoothed = tracks.smooth(motion, width)[:, 30]
+        smoothed = crop.smooth(motion, width)[:, 30]
         lags = range(-10, 11)
         products = [np.dot(chirp[20:180], smoothed[20 + lag : 180 + lag, 0]) for lag in lags]
         assert lags[int(np.argmax(products))] == 0
@@ -207,9 +227,53 @@ def test_smoothing_delays_nothing():
         assert smoothed[100, 1] < pulse[100]
 
 
-def test_the_revision_follows_where_in_the_media_a_clip_begins(build, tmp_path):
+def test_the_revision_follows_all_that_a_model_sees_and_nothing_else(build, tmp_path):
     build(PEOPLE)
-    rows = records.read(tmp_path / "dataset" / dataset.CLIPS, CLIPS)
-    moved = [row | {"first_frame": 1} for row in rows]
-    assert versions.dataset_revision(rows, []) != versions.dataset_revision(moved, [])
-    assert dataset.media(tmp_path / "dataset")["p0/a"] == ("p0/a", 0)
+    built = dataset.load(tmp_path / "dataset")
+
+    def revision(smoothing_frames=3, **change):
+        rows = [row | change for row in built.rows]
+        return versions.dataset_revision(rows, [], smoothing_frames=smoothing_frames)
+
+    assert revision() == revision(landmarks_part="another") == revision(language="xx")
+    changes = [{"first_frame": 1}, {"audio_content": "0"}, {"split": "val"}, {"crop_side_px": 1.0}]
+    others = {revision(**change) for change in [*changes, {"smoothing_frames": 5}]}
+    assert len(others | {revision()}) == len(changes) + 2
+    assert built.sources()["p0/a"] == ("p0/a", 0)
+
+
+def test_no_array_is_copied_into_the_dataset(build, tmp_path):
+    build(PEOPLE)
+    files = sorted(path.name for path in (tmp_path / "dataset").iterdir())
+    assert [name.split("-")[0] for name in files] == ["card.md", "clips", "dataset.json"]
+    parts = sum(path.stat().st_size for path in (tmp_path / "data").glob("*/part-*"))
+    assert sum(path.stat().st_size for path in (tmp_path / "dataset").iterdir()) < parts / 20
+
+
+def test_only_new_clips_are_measured(build, build_again, tmp_path, caplog):
+    caplog.set_level("INFO")
+    build(PEOPLE)
+    build({**PEOPLE, "new/a": {}})
+    build_again(min_interocular_px=10.0)
+    assert re.findall(r"measuring (\d+) of (\d+)", caplog.text) == [("8", "8"), ("1", "9")]
+    build_again(max_gap_frames=9)
+    assert caplog.text.count("measuring 9 of 9") == 1
+
+
+def test_what_was_measured_is_made_again_where_it_is_lost(build, build_again, tmp_path):
+    before, _ = build(PEOPLE)
+    shutil.rmtree(tmp_path / "dataset.evidence")
+    after, _ = build_again()
+    assert [c.clip_id for c in before["train"]] == [c.clip_id for c in after["train"]]
+
+
+def test_parts_that_changed_under_a_dataset_are_refused(build, tmp_path):
+    build(PEOPLE)
+    part = next((tmp_path / "data" / "landmarks").glob("part-*"))
+    rows = records.read(part, LANDMARKS)
+    records.write(part, [row | {"content": "other"} for row in rows], LANDMARKS)
+    with pytest.raises(InputError, match="run build-dataset again"):
+        dataset.load_clips(tmp_path / "dataset")
+    part.unlink()
+    with pytest.raises(InputError, match="does not exist"):
+        dataset.load_clips(tmp_path / "dataset")

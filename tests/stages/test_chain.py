@@ -66,7 +66,6 @@ def run_chain(folder, small_corpus, params):
         ledger,
         data / "dataset",
         params.build_dataset,
-        seed=params.run.seed,
     )
     models = folder / "models"
     shared = {"run": params.run, "paths": params.paths}

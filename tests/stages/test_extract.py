@@ -21,7 +21,7 @@ from mssync.stages._extract import Extraction, extract
 
 SMALL = pa.schema(
     [pa.field("clip_id", pa.string()), pa.field("sha256", pa.string()),
-     pa.field("value", pa.float32(), nullable=False)]
+     pa.field("content", pa.string()), pa.field("value", pa.float32(), nullable=False)]
 )  # fmt: skip
 AWAY_S = 60
 STAGE = """

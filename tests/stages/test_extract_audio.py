@@ -10,7 +10,7 @@ from mssync.media import ffmpeg
 from mssync.records import AUDIO, AUDIO_SCORES
 from mssync.stages.extract_audio import listen
 
-IDENTITY = {"clip_id": "a", "sha256": "b"}
+IDENTITY = {"clip_id": "a", "sha256": "b", "content": "c"}
 
 
 @pytest.fixture(scope="module")

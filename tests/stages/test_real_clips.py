@@ -57,9 +57,8 @@ def test_audio_has_four_rows_a_frame_of_landmarks(went):
 
 def test_the_dataset_holds_what_was_kept_cut_to_its_stretch(went):
     decisions = went.decided["build_dataset"]
-    rows = records.read(went.dataset / dataset.CLIPS, records.CLIPS)
+    rows = dataset.load(went.dataset).rows
     assert {row["clip_id"] for row in rows} == {k for k, d in decisions.items() if d.kept}
-    for row in rows:
-        assert row["frames"] == decisions[row["clip_id"]].scores["usable_frames"]
-        motion = row["motion_TPD"]
-        assert 0 < motion.min() < motion.max() < 1
+    for clip in dataset.load(went.dataset).clips():
+        assert clip.frames == decisions[clip.clip_id].scores["usable_frames"]
+        assert 0 < clip.motion_TPD.min() < clip.motion_TPD.max() < 1

@@ -1,48 +1,33 @@
-"""The dataset on disk: `clips.parquet`, `dataset.json` and `card.md` in one folder."""
+"""The dataset on disk: a list of clips over the parts of the extraction stages, in one folder.
+
+`dataset.json` names the version and the file that lists its clips; it is replaced last and at once,
+so that a reader sees one version or the next. Landmarks and sound stay where extraction wrote them;
+they are cut, smoothed and brought into the crop as they are read.
+"""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mssync import records
-from mssync.data.clips import Clip, Statistics
+from mssync.data.clips import Clip
 from mssync.data.splits import SPLITS
 from mssync.errors import InputError
-from mssync.landmarks import ibug
+from mssync.landmarks import crop, ibug
+from mssync.parts import PartReader, Place
+from mssync.records import Row
 from mssync.timing import ROWS_PER_FRAME, frame_time_s
 
-CLIPS = "clips.parquet"
 METADATA = "dataset.json"
 CARD = "card.md"
-
-
-def as_clip(row: records.Row) -> Clip:
-    """A row of `records.CLIPS` as models see it."""
-    frames = row["frames"]
-    return Clip(
-        clip_id=row["clip_id"],
-        speaker_id=row["speaker_id"],
-        split=row["split"],
-        motion_TPD=records.shaped(row["motion_TPD"], frames, ibug.POINTS, 2),
-        audio_AM=records.shaped(row["audio_AM"], frames * ROWS_PER_FRAME, -1),
-    )
-
-
-def load_clips(folder: Path) -> dict[str, list[Clip]]:
-    """All clips by split, sorted by id; every split is a key.
-
-    Raises:
-        InputError: If the folder holds no dataset.
-    """
-    clips: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    for row in records.read(folder / CLIPS, records.CLIPS):
-        clips[row["split"]].append(as_clip(row))
-    return clips
+_CLIPS = "clips-{}.parquet"
+_REVISION_DIGITS = 16
 
 
 class Source(NamedTuple):
@@ -57,20 +42,90 @@ class Source(NamedTuple):
     first_frame: int
 
 
-def media(folder: Path) -> dict[str, Source]:
-    """Where every clip comes from, by clip id.
+@dataclass(frozen=True)
+class Dataset:
+    """A version of the dataset.
+
+    Attributes:
+        folder: Where it is.
+        metadata: What `dataset.json` holds.
+        rows: Its clips, of `records.CLIPS`, sorted by id.
+    """
+
+    folder: Path
+    metadata: Mapping[str, Any]
+    rows: Sequence[Row]
+
+    @property
+    def revision(self) -> str:
+        """The version's name."""
+        return str(self.metadata["revision"])
+
+    def clips(self, *splits: str) -> Iterator[Clip]:
+        """The clips of some splits, all without an argument, in the order in which parts hold them.
+
+        Few are in memory at a time.
+
+        Raises:
+            InputError: If a part is gone or is another than the dataset was built from.
+        """
+        identity = ["clip_id", "content"]
+        landmarks = PartReader(
+            self._parts("landmarks"),
+            records.LANDMARKS,
+            columns=[*identity, "landmarks_TPD"],
+            parts_in_memory=1,
+        )
+        audio = PartReader(
+            self._parts("audio"), records.AUDIO, columns=[*identity, "frames", "log_mel_AM"]
+        )
+        wanted = [row for row in self.rows if not splits or row["split"] in splits]
+        wanted.sort(key=lambda row: (row["landmarks_part"], row["audio_part"]))
+        for row in wanted:
+            face = Place(row["landmarks_part"], row["landmarks_content"])
+            sound = Place(row["audio_part"], row["audio_content"])
+            yield _clip(
+                row,
+                landmarks.row(row["clip_id"], face),
+                audio.row(row["clip_id"], sound),
+                smoothing_frames=self.metadata["params"]["smoothing_frames"],
+            )
+
+    def sources(self) -> dict[str, Source]:
+        """Where every clip comes from, by clip id."""
+        return {row["clip_id"]: Source(row["sha256"], row["first_frame"]) for row in self.rows}
+
+    def _parts(self, name: str) -> Path:
+        return self.folder / str(self.metadata["parts"][name])
+
+
+def load(folder: Path) -> Dataset:
+    """The dataset in a folder.
 
     Raises:
         InputError: If the folder holds no dataset.
     """
-    rows = records.stream(
-        folder / CLIPS, records.CLIPS, columns=["clip_id", "sha256", "first_frame"]
-    )
-    return {row["clip_id"]: Source(row["sha256"], row["first_frame"]) for row in rows}
+    metadata = load_metadata(folder)
+    rows = records.read(folder / str(metadata["clips"]), records.CLIPS)
+    return Dataset(folder, metadata, rows)
+
+
+def load_clips(folder: Path) -> dict[str, list[Clip]]:
+    """All clips by split, sorted by id; every split is a key.
+
+    Raises:
+        InputError: If the folder holds no dataset.
+    """
+    clips: dict[str, list[Clip]] = {split: [] for split in SPLITS}
+    for clip in load(folder).clips():
+        clips[clip.split].append(clip)
+    for found in clips.values():
+        found.sort(key=lambda clip: clip.clip_id)
+    return clips
 
 
 def load_metadata(folder: Path) -> dict[str, Any]:
-    """Revision, counts and statistics.
+    """What `dataset.json` holds.
 
     Raises:
         InputError: If the folder holds no dataset.
@@ -84,15 +139,65 @@ def load_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def statistics_to_json(statistics: Statistics) -> dict[str, Any]:
-    """Statistics as lists and numbers."""
-    return {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in asdict(statistics).items()
+def write(
+    folder: Path,
+    rows: Sequence[Row],
+    *,
+    revision: str,
+    landmarks: Path,
+    audio: Path,
+    reasons: Mapping[str, int],
+    params: Mapping[str, object],
+) -> None:
+    """Make a version the one in a folder; killed at any moment, one whole version is there.
+
+    Args:
+        folder: The dataset's.
+        rows: Clips, of `records.CLIPS`, sorted by id.
+        revision: The version's name.
+        landmarks: Folder of the landmark parts that the rows name.
+        audio: Folder of the audio parts that they name.
+        reasons: Clips left out, by reason.
+        params: The section `build_dataset`.
+    """
+    name = _CLIPS.format(revision[:_REVISION_DIGITS])
+    metadata = {
+        "revision": revision,
+        "clips": name,
+        "parts": {
+            "landmarks": Path(os.path.relpath(landmarks, folder)).as_posix(),
+            "audio": Path(os.path.relpath(audio, folder)).as_posix(),
+        },
+        "splits": counts(rows),
+        "rejected": dict(reasons),
+        "params": dict(params),
     }
+    records.write(folder / name, rows, records.CLIPS, metadata={"revision": revision})
+    text = json.dumps(metadata, indent=1, sort_keys=True)
+    records.write_text(folder / METADATA, text + "\n")
+    records.write_text(folder / CARD, card(revision, rows, reasons, params))
+    for path in folder.glob(_CLIPS.format("*")):
+        if path.name != name:
+            path.unlink()
 
 
-def counts(rows: Iterable[records.Row]) -> dict[str, dict[str, float]]:
+def _clip(row: Row, face: Row, sound: Row, *, smoothing_frames: int) -> Clip:
+    """A clip as models see it; nothing outside its stretch has a part in it."""
+    first, end = row["first_frame"], row["first_frame"] + row["frames"]
+    points = records.shaped(face["landmarks_TPD"], -1, ibug.POINTS, 2)[first:end]
+    corner = np.array([row["crop_left_px"], row["crop_top_px"]], np.float32)
+    smoothed = crop.smooth(points, smoothing_frames)
+    audio_AM = records.shaped(sound["log_mel_AM"], int(sound["frames"]) * ROWS_PER_FRAME, -1)
+    return Clip(
+        clip_id=row["clip_id"],
+        speaker_id=row["speaker_id"],
+        split=row["split"],
+        motion_TPD=(smoothed - corner) / np.float32(row["crop_side_px"]),
+        audio_AM=audio_AM[first * ROWS_PER_FRAME : end * ROWS_PER_FRAME],
+    )
+
+
+def counts(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
     """Clips, speakers and minutes of every split."""
     listed = list(rows)
     found = {}
@@ -108,7 +213,7 @@ def counts(rows: Iterable[records.Row]) -> dict[str, dict[str, float]]:
 
 def card(
     revision: str,
-    rows: Sequence[records.Row],
+    rows: Sequence[Row],
     reasons: Mapping[str, int],
     thresholds: Mapping[str, object],
 ) -> str:

@@ -1,64 +1,71 @@
 """Which speakers are trained on and which are held out: no speaker is ever in two splits."""
 
-import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from mssync.records import digest
 
-logger = logging.getLogger(__name__)
-
 SPLITS = ("train", "val", "test")
+_SALTS_TRIED = 200
 
 
 def split_speakers(
-    pinned: Mapping[str, str], *, seed: int, val_ratio: float, test_ratio: float
+    pinned: Mapping[str, str], *, salt: str, val_ratio: float, test_ratio: float
 ) -> dict[str, str]:
     """A split for every speaker.
 
-    A speaker's place is drawn from a hash of seed and name, so that speakers who join later move
-    nobody. In small lists a wanted split may be left empty: the speaker nearest to it is moved, and
-    goes back when a newcomer falls into it. Pin the speakers of small lists.
+    A free speaker's place is a threshold on SHA-256 of salt and name, so that nobody moves when
+    others join or leave.
 
     Args:
         pinned: Speaker -> split, empty where the split is free.
-        seed: Seed of the draw.
+        salt: Another one draws other places.
         val_ratio: Share of the free speakers for validation.
         test_ratio: Share of the free speakers for the test.
 
     Raises:
-        ValueError: If there are too few speakers for every wanted split to have one.
+        ValueError: If a wanted split is left empty. The message names the salt, and one that fills
+            every split where there is one.
     """
-    splits = {speaker: split for speaker, split in pinned.items() if split}
-    free = sorted((_draw(seed, speaker), speaker) for speaker, split in pinned.items() if not split)
-    for place, speaker in free:
-        splits[speaker] = (
-            "test" if place < test_ratio else "val" if place < test_ratio + val_ratio else "train"
-        )
-    wanted = ["train"] + ["test"] * (test_ratio > 0) + ["val"] * (val_ratio > 0)
-    for split in wanted:
-        if split not in splits.values():
-            _move_one(splits, free, split)
+    splits = {
+        speaker: split or _place(salt, speaker, val_ratio, test_ratio)
+        for speaker, split in pinned.items()
+    }
+    empty = _empty(splits.values(), val_ratio, test_ratio)
+    if empty:
+        raise ValueError(_explain(empty[0], pinned, salt, val_ratio, test_ratio))
     return splits
 
 
-def _move_one(splits: dict[str, str], free: list[tuple[float, str]], split: str) -> None:
-    """Give an empty split the free speaker who is nearest and whom another split can spare."""
-    nearest = reversed(free) if split == "train" else iter(free)
-    for _, speaker in nearest:
-        if list(splits.values()).count(splits[speaker]) > 1:
-            logger.warning(
-                "%s would be empty: %s is moved there from %s; pin speakers (column split) to keep "
-                "them in place as the list grows",
-                split,
-                speaker,
-                splits[speaker],
-            )
-            splits[speaker] = split
-            return
-    raise ValueError(
-        f"{len(splits)} speakers are too few for disjoint splits: {split} would be empty"
+def _place(salt: str, speaker: str, val_ratio: float, test_ratio: float) -> str:
+    place = int(digest(salt, speaker)[:16], 16) / 16**16
+    return "test" if place < test_ratio else "val" if place < test_ratio + val_ratio else "train"
+
+
+def _empty(splits: Iterable[str], val_ratio: float, test_ratio: float) -> list[str]:
+    """Wanted splits that nobody is in."""
+    ratios = {"train": 1.0, "val": val_ratio, "test": test_ratio}
+    taken = set(splits)
+    return [split for split in SPLITS if ratios[split] and split not in taken]
+
+
+def _explain(
+    empty: str, pinned: Mapping[str, str], salt: str, val_ratio: float, test_ratio: float
+) -> str:
+    def drawn(salt: str) -> Counter[str]:
+        return Counter(
+            split or _place(salt, name, val_ratio, test_ratio) for name, split in pinned.items()
+        )
+
+    places = drawn(salt)
+    message = (
+        f"with the salt {salt!r} no speaker of {len(pinned)} falls into {empty} ("
+        + ", ".join(f"{split} {places[split]}" for split in SPLITS)
+        + ")"
     )
-
-
-def _draw(seed: int, speaker: str) -> float:
-    return int(digest(str(seed), speaker)[:16], 16) / 16**16
+    for number in range(_SALTS_TRIED):
+        other = drawn(str(number))
+        if not _empty(other, val_ratio, test_ratio):
+            shares = ", ".join(f"{split} {other[split]}" for split in SPLITS)
+            return f"{message}; the salt '{number}' gives {shares}"
+    return f"{message}, nor with {_SALTS_TRIED} others"

@@ -1,49 +1,85 @@
-"""Deciding on every clip from the ledger and the light columns of the parts, with few in memory."""
+"""What decisions rest on: measured once for each clip from its parts, and kept.
 
-from collections.abc import Iterator, Mapping
+The cache is no output: it can be deleted, and is then made again. It is good for one set of the
+parameters that shape what is measured, and for one version of the code.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import islice
 from pathlib import Path
 
-from mssync import records
+import numpy as np
+
+from mssync import records, versions
 from mssync.errors import InputError
-from mssync.ledger import DECISIONS, Decision, merge_decisions
+from mssync.landmarks import crop, ibug
 from mssync.params import BuildDataset
-from mssync.parts import read_parts
+from mssync.parts import PartReader, Place, places
+from mssync.records import Row
 from mssync.selection import rules
 from mssync.selection.envelope import envelope
 from mssync.selection.rules import Face, Sound, Usable
 from mssync.selection.stretch import Stretch
 
-EXTRACTION_STAGES = ("extract_landmarks", "extract_audio")
+logger = logging.getLogger(__name__)
+
+# The code that measures.
+_CODE = ("selection", "landmarks/crop.py", "landmarks/ibug.py", "timing.py")
+_SHAPING = ("max_jump", "max_gap_frames", "max_length_mismatch_s", "crop_scale")
+_LENGTHS = {
+    "shot_changes": "shot_frames",
+    "face_jumps": "steady_frames",
+    "face_lost": "followed_frames",
+    "length_mismatch": "usable_frames",
+}
+_FACE = ("interpolated_T", "shot_T", "move_T", "mouth_T")
+_SOUND = ("loudness_A", "audio_start_s", "audio_end_s")
+# Clips of which nothing is kept when the stage is killed; 15 s of work.
+_CLIPS_PER_FILE = 1024
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What becomes of a clip.
+class Crop:
+    """The fixed square around the face, in source pixels."""
+
+    left_px: float
+    top_px: float
+    side_px: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a clip in which a face was followed.
 
     Attributes:
-        decision: Kept or not, why not, and every score.
-        stretch: What is used of it.
+        landmarks: Where its landmarks are.
+        audio: Where its sound is; None where it has none.
+        usable: What can be used of it.
+        crop: Around the face in the usable stretch; its side is 0 where there is no stretch.
     """
 
-    decision: Decision
-    stretch: Stretch
+    landmarks: Place
+    audio: Place | None
+    usable: Usable
+    crop: Crop
 
 
-def verdicts(ledger: Path, landmarks: Path, audio: Path, params: BuildDataset) -> Iterator[Verdict]:
-    """Decide on every clip that the extraction stages decided on, in the order of their ids.
-
-    Nothing is written.
+def gather(
+    landmarks: Path, audio: Path, params: BuildDataset, *, cache: Path, keep: bool
+) -> dict[str, Evidence]:
+    """Evidence of every clip with landmarks, by clip id.
 
     Args:
-        ledger: Folder of all stages' ledgers.
         landmarks: Parts of `extract_landmarks`.
         audio: Parts of `extract_audio`.
-        params: Every threshold.
+        params: How long a gap is, and the like.
+        cache: Folder of what was measured before.
+        keep: Write what is measured now into the cache, and drop what no longer applies.
 
     Raises:
-        InputError: If an input is missing or of the wrong form, or they are of different runs.
+        InputError: If parts are missing or of the wrong form.
     """
     for folder, what, option in (
         (landmarks, "landmark parts", "--landmarks"),
@@ -51,39 +87,126 @@ def verdicts(ledger: Path, landmarks: Path, audio: Path, params: BuildDataset) -
     ):
         if not folder.is_dir():
             raise InputError(f"there is no folder of {what} {folder}: name it with {option}")
-    sounds = _sounds(audio)
-    usable = _measure(landmarks, sounds, params)
-    found = merge_decisions(ledger / stage / DECISIONS for stage in EXTRACTION_STAGES)
-    for clip_id, group in groupby(found, key=lambda decision: decision.clip_id):
-        before = list(group)
-        kept = all(decision.kept for decision in before)
-        extracted = clip_id in usable and clip_id in sounds
-        if len(before) < len(EXTRACTION_STAGES) or (kept and not extracted):
-            raise InputError(
-                f"{clip_id} was not decided, or its parts not written, by both extraction stages: "
-                "run extract-landmarks and extract-audio again"
-            )
-        known = usable.get(clip_id)
-        decision = rules.decide(clip_id, before, known, params)
-        yield Verdict(decision, known.stretch if known else Stretch(0, 0))
-
-
-def _sounds(audio: Path) -> dict[str, Sound]:
-    columns = ["clip_id", "loudness_A", "audio_start_s", "audio_end_s"]
+    faces, sounds = places(landmarks, records.LANDMARKS), places(audio, records.AUDIO)
+    wanted = {clip: _content(face, sounds.get(clip)) for clip, face in faces.items()}
+    store = _Cache(cache, _key(params))
+    rows = store.read(wanted)
+    missing = sorted(wanted.keys() - rows.keys(), key=lambda clip: (faces[clip].part, clip))
+    if missing:
+        logger.info("build-dataset: measuring %d of %d clips", len(missing), len(wanted))
+    measured = _measure(landmarks, audio, params, {clip: faces[clip] for clip in missing}, sounds)
+    while group := list(islice(measured, _CLIPS_PER_FILE)):
+        if keep:
+            store.add(group)
+        rows |= {row["clip_id"]: row for row in group}
+    if keep:
+        store.tidy(wanted)
     return {
-        row["clip_id"]: Sound(envelope(row["loudness_A"]), row["audio_start_s"], row["audio_end_s"])
-        for row in read_parts(audio, records.AUDIO, columns=columns)
+        clip: Evidence(
+            face, sounds.get(clip), _usable(rows[clip], clip in sounds), _crop(rows[clip])
+        )
+        for clip, face in faces.items()
     }
+
+
+class _Cache:
+    """Files of evidence; each is written once, and dropped when most of it no longer applies."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._key = key
+        self._clips = dict[Path, list[tuple[str, str]]]()
+
+    def read(self, wanted: Mapping[str, str]) -> dict[str, Row]:
+        """Rows of the wanted clips whose content is still the same."""
+        found = dict[str, Row]()
+        for path in sorted(self._folder.glob("evidence-*.parquet")):
+            if records.read_metadata(path).get("key") != self._key:
+                self._clips[path] = []
+                continue
+            rows = records.read(path, records.EVIDENCE)
+            self._clips[path] = [(row["clip_id"], row["content"]) for row in rows]
+            found |= {
+                row["clip_id"]: row for row in rows if wanted.get(row["clip_id"]) == row["content"]
+            }
+        return found
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Keep rows."""
+        name = records.digest(self._key, sorted(row["content"] for row in rows))[:16]
+        path = self._folder / f"evidence-{name}.parquet"
+        records.write(path, rows, records.EVIDENCE, metadata={"key": self._key})
+
+    def tidy(self, wanted: Mapping[str, str]) -> None:
+        """Drop files that were read and of which less than half is wanted."""
+        for path, clips in self._clips.items():
+            good = sum(wanted.get(clip) == content for clip, content in clips)
+            if good * 2 < len(clips) or not clips:
+                path.unlink()
+
+
+def _content(face: Place, sound: Place | None) -> str:
+    return records.digest(face.content, sound.content if sound else "")
+
+
+def _key(params: BuildDataset) -> str:
+    shaping = [f"{name} {getattr(params, name)}" for name in _SHAPING]
+    return records.digest(shaping, versions.source_digest(*_CODE), records.EVIDENCE.to_string())
 
 
 def _measure(
-    landmarks: Path, sounds: Mapping[str, Sound], params: BuildDataset
-) -> dict[str, Usable]:
-    """What can be used of every clip in which a face was followed."""
-    columns = ["interpolated_T", "shot_T", "move_T", "mouth_T"]
-    return {
-        row["clip_id"]: rules.measure(
-            Face(**{name: row[name] for name in columns}), sounds.get(row["clip_id"]), params
+    landmarks: Path,
+    audio: Path,
+    params: BuildDataset,
+    faces: Mapping[str, Place],
+    sounds: Mapping[str, Place],
+) -> Iterator[Row]:
+    """Evidence of clips, in the order in which they are given."""
+    identity = ("clip_id", "content")
+    points = PartReader(landmarks, records.LANDMARKS, columns=[*identity, "landmarks_TPD", *_FACE])
+    heard = PartReader(audio, records.AUDIO, columns=[*identity, *_SOUND])
+    for clip, place in faces.items():
+        face, at = points.row(clip, place), sounds.get(clip)
+        sound = heard.row(clip, at) if at else None
+        usable = rules.measure(
+            Face(**{name: face[name] for name in _FACE}),
+            Sound(envelope(sound["loudness_A"]), sound["audio_start_s"], sound["audio_end_s"])
+            if sound
+            else None,
+            params,
         )
-        for row in read_parts(landmarks, records.LANDMARKS, columns=["clip_id", *columns])
-    }
+        square = _square(face, usable.stretch, params.crop_scale)
+        yield {
+            "clip_id": clip,
+            "content": _content(place, at),
+            "usable_frames": usable.stretch.frames,
+            "first_frame": usable.stretch.first_frame,
+            "mouth_loudness_correlation": usable.correlation,
+            "mouth_loudness_lag_s": usable.lag_s,
+            "crop_left_px": square.left_px,
+            "crop_top_px": square.top_px,
+            "crop_side_px": square.side_px,
+        } | {_LENGTHS[reason]: frames for reason, frames in usable.longest.items()}
+
+
+def _square(face: Row, stretch: Stretch, scale: float) -> Crop:
+    if not stretch.frames:
+        return Crop(0, 0, 0)
+    points = np.asarray(face["landmarks_TPD"]).reshape(-1, ibug.POINTS, 2)
+    return Crop(*crop.square_crop(points[stretch.ticks()], scale))
+
+
+def _usable(row: Row, has_sound: bool) -> Usable:
+    lengths = dict(_LENGTHS)
+    if not has_sound:
+        del lengths["length_mismatch"]
+    return Usable(
+        stretch=Stretch(row["first_frame"], row["usable_frames"]),
+        longest={reason: row[name] for reason, name in lengths.items()},
+        correlation=row["mouth_loudness_correlation"],
+        lag_s=row["mouth_loudness_lag_s"],
+    )
+
+
+def _crop(row: Row) -> Crop:
+    return Crop(row["crop_left_px"], row["crop_top_px"], row["crop_side_px"])

@@ -52,15 +52,14 @@ class Usable:
 
     Attributes:
         stretch: Its longest usable stretch.
-        reason: Code of what makes that too short; empty where it is long enough.
-        detail: The same as a sentence.
+        longest: Frames of the longest stretch within each limit and all limits before it, by the
+            reason of a clip that has none long enough.
         correlation: Of mouth opening and loudness over the stretch; NaN where not measured.
         lag_s: At which it is largest; positive where the sound is late.
     """
 
     stretch: Stretch
-    reason: str
-    detail: str
+    longest: Mapping[str, int]
     correlation: float
     lag_s: float
 
@@ -81,29 +80,22 @@ def measure(face: Face, sound: Sound | None, params: BuildDataset) -> Usable:
     Args:
         face: Of the landmark part.
         sound: Of the audio part; None where there is none.
-        params: Limits of a stretch.
+        params: `max_jump`, `max_gap_frames` and `max_length_mismatch_s` count.
     """
-    limits = list(_limits(face, sound, params))
-    stretches = [
-        longest_stretch(limit.found_T, limit.breaks_T, max_gap_frames=limit.gap_frames)
-        for limit in limits
-    ]
-    reason, detail = "", ""
-    for limit, left in zip(limits, stretches, strict=True):
-        if left.frames < params.min_frames:
-            reason = limit.reason
-            detail = (
-                f"the longest {limit.name} has {left.frames} frames, at least "
-                f"{params.min_frames} are kept (build_dataset.min_frames)"
-            )
-            break
-    stretch = stretches[-1]
+    stretches = {
+        limit.reason: longest_stretch(
+            limit.found_T, limit.breaks_T, max_gap_frames=limit.gap_frames
+        )
+        for limit in _limits(face, sound, params)
+    }
+    stretch = list(stretches.values())[-1]
     correlation = lag_s = math.nan
     if sound is not None:
         counted_T = np.zeros(len(face.mouth_T), bool)
         counted_T[stretch.ticks()] = ~face.interpolated_T[stretch.ticks()]
         correlation, lag_s = coupling(face.mouth_T, sound.envelope_T, counted_T)
-    return Usable(stretch, reason, detail, correlation, lag_s)
+    longest = {reason: found.frames for reason, found in stretches.items()}
+    return Usable(stretch, longest, correlation, lag_s)
 
 
 class _Limit(NamedTuple):
@@ -111,14 +103,12 @@ class _Limit(NamedTuple):
 
     Attributes:
         reason: Code of a clip whose stretch it makes too short.
-        name: Of such a stretch.
         found_T: Ticks it may begin and end on.
         breaks_T: Ticks that cannot be in one stretch with the tick before.
         gap_frames: Most ticks in a row that it may bridge.
     """
 
     reason: str
-    name: str
     found_T: NDArray[np.bool_]
     breaks_T: NDArray[np.bool_]
     gap_frames: int
@@ -131,16 +121,32 @@ def _limits(face: Face, sound: Sound | None, params: BuildDataset) -> Iterator[_
     cuts_T = shot_starts(face.shot_T)
     jumps_T = cuts_T | (face.move_T > params.max_jump)
     found_T = ~face.interpolated_T
-    yield _Limit("shot_changes", "shot", every_T, cuts_T, 0)
-    steady = f"stretch without a move of the face beyond {params.max_jump:g}"
-    yield _Limit("face_jumps", steady, every_T, jumps_T, 0)
-    followed = f"stretch in which the face is never lost for more than {gap} frames"
-    yield _Limit("face_lost", followed, found_T, jumps_T, gap)
+    yield _Limit("shot_changes", every_T, cuts_T, 0)
+    yield _Limit("face_jumps", every_T, jumps_T, 0)
+    yield _Limit("face_lost", found_T, jumps_T, gap)
     if sound is not None:
         heard_T = _heard(sound, frames, params.max_length_mismatch_s)
-        yield _Limit(
-            "length_mismatch", "stretch with face and sound", found_T & heard_T, jumps_T, gap
-        )
+        yield _Limit("length_mismatch", found_T & heard_T, jumps_T, gap)
+
+
+def _too_short(usable: Usable, params: BuildDataset) -> Iterator[tuple[str, str]]:
+    """The first limit that leaves too little: reason and sentence."""
+    names = {
+        "shot_changes": "shot",
+        "face_jumps": f"stretch without a move of the face beyond {params.max_jump:g}",
+        "face_lost": (
+            f"stretch in which the face is never lost for more than {params.max_gap_frames} frames"
+        ),
+        "length_mismatch": "stretch with face and sound",
+    }
+    for reason, frames in usable.longest.items():
+        if frames < params.min_frames:
+            yield (
+                reason,
+                f"the longest {names[reason]} has {frames} frames, at least {params.min_frames} "
+                "are kept (build_dataset.min_frames)",
+            )
+            return
 
 
 def _heard(sound: Sound, frames: int, tolerance_s: float) -> NDArray[np.bool_]:
@@ -240,8 +246,8 @@ def _failures(
     for rule in _FIRST:
         if told := rule.misses(scores, params):
             yield rule.reason, told
-    if usable and usable.reason:
-        yield usable.reason, usable.detail
+    if usable:
+        yield from _too_short(usable, params)
     for rule in _RULES:
         if told := rule.misses(scores, params):
             yield rule.reason, told

@@ -31,7 +31,7 @@ from mssync.media.decode import Clock
 from mssync.media.sandbox import Sandbox, SandboxPool
 from mssync.media.store import MediaStore
 from mssync.params import ExtractAudio, ExtractLandmarks
-from mssync.parts import Parts
+from mssync.parts import PATTERN, Parts
 from mssync.records import Row
 
 logger = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ def _check_media(clips: Sequence[Row], store: MediaStore) -> None:
 
 
 def _read_scores(folder: Path, scores: Sequence[str]) -> Iterator[Row]:
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in sorted(folder.glob(PATTERN)):
         yield from pq.read_table(path, columns=["clip_id", *scores]).to_pylist()
 
 

@@ -14,6 +14,7 @@ from mssync.media import probe
 from mssync.media.sandbox import Sandbox
 from mssync.media.store import MediaStore
 from mssync.params import ExtractLandmarks, Params
+from mssync.parts import PATTERN
 from mssync.records import Row
 from mssync.render.preview import Findings, write_preview
 from mssync.stages import extract_audio, extract_landmarks
@@ -175,7 +176,7 @@ def _decision(stage: Path, clip_id: str) -> Decision | None:
 
 def _part_row(folder: Path, schema: object, clip: Row) -> Row | None:
     """The clip's row in a folder of parts; None where there is none of its media."""
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in sorted(folder.glob(PATTERN)):
         names = pq.read_table(path, columns=["clip_id"])["clip_id"].to_pylist()
         if clip["clip_id"] not in names:
             continue

@@ -1,32 +1,25 @@
-"""Stage 4: parts and decisions -> filtered, cut, normalised, split dataset with its card."""
+"""Stage 4: parts and decisions -> which clips are used, cut how, in which split; with a card.
 
-import json
+No landmark and no sound is copied: the dataset is a list over the parts, cheap to make again.
+"""
+
 import logging
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mssync import records, versions
 from mssync.data import dataset
-from mssync.data.clips import statistics
 from mssync.data.splits import split_speakers
 from mssync.errors import InputError, StageFailedError
-from mssync.landmarks import ibug, tracks
 from mssync.ledger import DECISIONS, Decision, write_decisions
 from mssync.params import BuildDataset
-from mssync.parts import read_parts
 from mssync.records import Row
-from mssync.selection.evidence import Verdict, verdicts
+from mssync.selection.evidence import Evidence, gather
 from mssync.selection.rules import SCORES
-from mssync.selection.stretch import Stretch
-from mssync.timing import ROWS_PER_FRAME
+from mssync.selection.verdicts import verdicts
 
 logger = logging.getLogger(__name__)
-
-_JOINED = ("clip_id", "landmarks_TPD", "confidence_T", "interpolated_T")
 
 
 def run(
@@ -36,10 +29,8 @@ def run(
     ledger: Path,
     out: Path,
     params: BuildDataset,
-    *,
-    seed: int,
 ) -> dict[str, float]:
-    """Join landmarks and audio, filter, cut to what is usable, normalise, split by speaker.
+    """Decide on every clip, cut to what is usable, split by speaker, and name the version.
 
     Args:
         manifest: As `download_videos` writes it.
@@ -47,64 +38,64 @@ def run(
         audio: Parts of `extract_audio`.
         ledger: Folder of all stages' ledgers; the decisions of the extraction stages are read
             from it, this stage's own are written to it.
-        out: Folder to write: clips, metadata with revision and statistics, card.
+        out: The dataset's folder; what was measured is kept beside it, in `<out>.evidence/`.
         params: The stage's section; every threshold that only decides is in it.
-        seed: Seed of the split.
 
     Returns:
         Clips per split and rejected.
 
     Raises:
         InputError: If an input is missing or of the wrong form.
-        StageFailedError: If no clip is left, or too few speakers for disjoint splits.
+        StageFailedError: If no clip is left, or a split is left without a speaker.
     """
     clips = {row["clip_id"]: row for row in records.read(manifest, records.MANIFEST)}
-    decided = _decide(clips, ledger, landmarks, audio, params)
-    decisions = [verdict.decision for verdict in decided]
-    kept = {
-        verdict.decision.clip_id: verdict.stretch for verdict in decided if verdict.decision.kept
-    }
-    rejected = [decision for decision in decisions if not decision.kept]
+    evidence = gather(landmarks, audio, params, cache=evidence_folder(out), keep=True)
+    decisions = _decide(clips, ledger, evidence, params)
+    kept = [decision.clip_id for decision in decisions if decision.kept]
+    reasons = Counter(decision.reason for decision in decisions if not decision.kept)
     write_decisions(ledger / "build_dataset" / DECISIONS, decisions, SCORES)
     if not kept:
-        first = rejected[0] if rejected else Decision("", "", "the manifest is empty")
+        first = decisions[0] if decisions else Decision("", "", "the manifest is empty")
         raise StageFailedError(
             f"no clip is left of {len(clips)}. First reason: {first.clip_id}: {first.detail}. "
             f"All: {(ledger / 'build_dataset' / DECISIONS).resolve()}"
         )
-    splits = _split(clips.values(), kept, params, seed)
-    sounds = _sounds(audio, kept)
-    rows = [
-        _join(
-            clip := clips[row["clip_id"]],
-            row,
-            sounds[row["clip_id"]],
-            kept[row["clip_id"]],
-            splits[clip["speaker_id"]],
-            params,
-        )
-        for row in read_parts(landmarks, records.LANDMARKS, columns=_JOINED)
-        if row["clip_id"] in kept
-    ]
-    rows.sort(key=lambda row: str(row["clip_id"]))
-    _write(out, rows, decisions, params)
+    splits = _split(clips.values(), set(kept), params)
+    rows = [_row(clips[clip], evidence[clip], splits) for clip in sorted(kept)]
+    dataset.write(
+        out,
+        rows,
+        revision=versions.dataset_revision(
+            rows, decisions, smoothing_frames=params.smoothing_frames
+        ),
+        landmarks=landmarks,
+        audio=audio,
+        reasons=dict(sorted(reasons.items())),
+        params=params.model_dump(mode="json"),
+    )
     found = {split: count["clips"] for split, count in dataset.counts(rows).items()}
-    logger.info("build-dataset: %s, rejected %d", found, len(rejected))
+    logger.info("build-dataset: %s, rejected %d", found, reasons.total())
     return {f"clips_{split}": count for split, count in found.items()} | {
-        "clips_rejected": len(rejected)
+        "clips_rejected": reasons.total()
     }
 
 
+def evidence_folder(dataset: Path) -> Path:
+    """Where what was measured for a dataset is kept."""
+    return dataset.with_name(f"{dataset.name}.evidence")
+
+
 def _decide(
-    clips: Collection[str], ledger: Path, landmarks: Path, audio: Path, params: BuildDataset
-) -> list[Verdict]:
-    """The verdict on every clip of the manifest, sorted."""
+    clips: Mapping[str, Row],
+    ledger: Path,
+    evidence: Mapping[str, Evidence],
+    params: BuildDataset,
+) -> list[Decision]:
+    """The decision on every clip of the manifest, sorted."""
     found = [
-        verdict
-        for verdict in verdicts(ledger, landmarks, audio, params)
-        if verdict.decision.clip_id in clips
+        decision for decision in verdicts(ledger, evidence, params) if decision.clip_id in clips
     ]
-    undecided = set(clips) - {verdict.decision.clip_id for verdict in found}
+    undecided = clips.keys() - {decision.clip_id for decision in found}
     if undecided:
         raise InputError(
             f"{min(undecided)} is in the manifest but was never decided by an extraction stage: "
@@ -113,11 +104,9 @@ def _decide(
     return found
 
 
-def _split(
-    clips: Iterable[Row], kept: Container[str], params: BuildDataset, seed: int
-) -> dict[str, str]:
+def _split(clips: Iterable[Row], kept: set[str], params: BuildDataset) -> dict[str, str]:
     """A split for every speaker of whom a clip is kept."""
-    listed = sorted(clips, key=lambda row: str(row["clip_id"]))
+    listed: Sequence[Row] = sorted(clips, key=lambda row: str(row["clip_id"]))
     pins = {row["speaker_id"]: row["split"] for row in listed if row["split"]}
     pinned = {
         row["speaker_id"]: pins.get(row["speaker_id"], "")
@@ -126,71 +115,29 @@ def _split(
     }
     try:
         return split_speakers(
-            pinned, seed=seed, val_ratio=params.val_ratio, test_ratio=params.test_ratio
+            pinned, salt=params.salt, val_ratio=params.val_ratio, test_ratio=params.test_ratio
         )
     except ValueError as error:
         raise StageFailedError(
-            f"{error}. Give the list more speakers (column speaker_id), or set "
-            "build_dataset.val_ratio to 0"
+            f"{error}. Set another build_dataset.salt, pin speakers (column split of the list), "
+            "give the list more speakers (column speaker_id), or set the split's ratio to 0"
         ) from error
 
 
-def _join(
-    clip: Row,
-    landmarks: Row,
-    log_mel_AM: NDArray[np.float32],
-    stretch: Stretch,
-    split: str,
-    params: BuildDataset,
-) -> Row:
-    """The dataset's row of a clip; nothing outside its stretch has a part in it."""
-    cut = stretch.ticks()
-    points = records.shaped(landmarks["landmarks_TPD"], -1, ibug.POINTS, 2)[cut]
-    left, top, side = tracks.square_crop(points, params.crop_scale)
-    smoothed = tracks.smooth(points, params.smoothing_frames)
-    motion = (smoothed - np.array([left, top], np.float32)) / np.float32(side)
+def _row(clip: Row, evidence: Evidence, splits: Mapping[str, str]) -> Row:
+    """The dataset's row of a clip."""
+    usable, crop, audio = evidence.usable, evidence.crop, evidence.audio
+    assert audio is not None, "a clip without sound is never kept"
     return {
         **{name: clip[name] for name in ("clip_id", "speaker_id", "language", "licence", "sha256")},
-        "split": split,
-        "first_frame": stretch.first_frame,
-        "frames": stretch.frames,
-        "crop_px": np.array([left, top, side], np.float32),
-        "motion_TPD": motion.ravel(),
-        "audio_AM": log_mel_AM.ravel(),
-        "confidence_T": landmarks["confidence_T"][cut],
-        "interpolated_T": landmarks["interpolated_T"][cut],
+        "split": splits[clip["speaker_id"]],
+        "first_frame": usable.stretch.first_frame,
+        "frames": usable.stretch.frames,
+        "crop_left_px": crop.left_px,
+        "crop_top_px": crop.top_px,
+        "crop_side_px": crop.side_px,
+        "landmarks_part": evidence.landmarks.part,
+        "landmarks_content": evidence.landmarks.content,
+        "audio_part": audio.part,
+        "audio_content": audio.content,
     }
-
-
-def _sounds(folder: Path, kept: Mapping[str, Stretch]) -> dict[str, NDArray[np.float32]]:
-    """Log mel energies of every kept clip's stretch."""
-    return {
-        row["clip_id"]: _rows(row["log_mel_AM"], kept[row["clip_id"]], int(row["frames"]))
-        for row in read_parts(folder, records.AUDIO, columns=["clip_id", "frames", "log_mel_AM"])
-        if row["clip_id"] in kept
-    }
-
-
-def _rows(values: NDArray[np.float32], stretch: Stretch, frames: int) -> NDArray[np.float32]:
-    rows = records.shaped(values, frames * ROWS_PER_FRAME, -1)
-    return rows[stretch.ticks(ROWS_PER_FRAME)].copy()
-
-
-def _write(
-    out: Path, rows: Sequence[Row], decisions: Sequence[Decision], params: BuildDataset
-) -> None:
-    revision = versions.dataset_revision(rows, decisions)
-    reasons = Counter(decision.reason for decision in decisions if not decision.kept)
-    training = [dataset.as_clip(row) for row in rows if row["split"] == "train"]
-    metadata = {
-        "revision": revision,
-        "splits": dataset.counts(rows),
-        "rejected": dict(sorted(reasons.items())),
-        "params": params.model_dump(mode="json"),
-        "statistics": dataset.statistics_to_json(statistics(training)),
-    }
-    records.write(out / dataset.CLIPS, rows, records.CLIPS, metadata={"revision": revision})
-    card = dataset.card(revision, rows, reasons, params.model_dump(mode="json"))
-    records.write_text(out / dataset.CARD, card)
-    text = json.dumps(metadata, indent=1, sort_keys=True)
-    records.write_text(out / dataset.METADATA, text + "\n")

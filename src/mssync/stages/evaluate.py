@@ -142,7 +142,7 @@ def run(
             pieces,
             generated,
             scores,
-            dataset.media(data),
+            dataset.load(data).sources(),
             store,
             at_most=params.gallery_clips,
         ),
