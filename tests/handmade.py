@@ -81,7 +81,7 @@ def write_inputs(folder, clips, *, pinned=None):
         folder: Laid out as a workspace.
         clips: What is special about each: scores; `cuts`, `lost`, `jumps` (ticks), `heard` (first
             tick with sound, and the one after the last), `lag_s`; `extraction`: the reason for
-            which `extract_audio` rejected it.
+            which `extract_audio` rejected it; `footage`: the clip whose picture and sound it has.
         pinned: Split of a speaker.
     """
     landmarks = Parts(folder / "data" / "landmarks", LANDMARKS, key="k", clips_per_part=2)
@@ -91,7 +91,7 @@ def write_inputs(folder, clips, *, pinned=None):
     manifest, found_faces, found_sounds = [], [], []
     for clip, special in sorted(clips.items()):
         given = SCORES | {"frames": FRAMES} | special
-        rng = np.random.default_rng(list(clip.encode()))
+        rng = np.random.default_rng(list(given.get("footage", clip).encode()))
         frames, identity = int(given["frames"]), {"clip_id": clip, "sha256": clip}
         speaker = clip.split("/")[0]
         texts = dict.fromkeys(("language", "licence", "tags"), "")

@@ -196,8 +196,17 @@ class BuildDataset(Section):
     min_mouth_loudness_correlation: float = Field(
         ge=-1, le=1, description="Least correlation of mouth and sound; -1 switches it off."
     )
-    max_mouth_loudness_lag_s: float = Field(
-        ge=0, description="Largest lag of mouth and sound; 0.6 or more switches it off."
+    min_av_confidence: Ratio = Field(
+        description="Confidence from which an offset of the sound is believed."
+    )
+    max_av_offset_ms: float = Field(
+        ge=0, description="Largest offset of the sound that is believed; 640 switches it off."
+    )
+    max_av_drift_ms_per_s: float = Field(
+        gt=0, description="Largest drift of the sound that is believed."
+    )
+    correct_av_offset: bool = Field(
+        description="Shift the sound by an offset that is believed, to the nearest 10 ms."
     )
     smoothing_frames: int = Field(ge=1, description="Odd width of the centred mean over time.")
     crop_scale: float = Field(gt=1, description="Side of the crop over the track's extent.")

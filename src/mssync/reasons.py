@@ -103,7 +103,10 @@ DATASET = {
     "clipped": Reason("never", "more than `max_clipped_ratio` of the samples at full scale"),
     # both
     "mute_mouth": Reason("never", "the mouth does not move with the sound"),
-    "out_of_sync": Reason("never", "the sound is late or early by `max_mouth_loudness_lag_s`"),
+    "out_of_sync": Reason("never", "the sound is late or early by more than `max_av_offset_ms`"),
+    "drifting": Reason("never", "the sound drifts by more than `max_av_drift_ms_per_s`"),
+    # other clips
+    "leak_bridge": Reason("never", "the same footage as a clip in another split"),
 }
 
 REASONS = DOWNLOAD | EXTRACTION | DATASET

@@ -33,9 +33,14 @@ def _schema(fields: Mapping[str, tuple[Any, str]]) -> Any:  # noqa: ANN401 - pya
     )
 
 
-_FLOATS = pa.list_(pa.field("item", pa.float32(), nullable=False))
-_BOOLS = pa.list_(pa.field("item", pa.bool_(), nullable=False))
-_SHORTS = pa.list_(pa.field("item", pa.int16(), nullable=False))
+def _list_of(kind: Any) -> Any:  # noqa: ANN401 - pyarrow is untyped
+    return pa.list_(pa.field("item", kind, nullable=False))
+
+
+_FLOATS = _list_of(pa.float32())
+_BOOLS = _list_of(pa.bool_())
+_WORDS = _list_of(pa.uint32())
+_SHORTS = _list_of(pa.int16())
 
 MANIFEST = _schema(
     {
@@ -145,6 +150,10 @@ DATASET_SCORES = {
     "usable_start_frames": "Where it begins.",
     "mouth_loudness_correlation": "Correlation of mouth opening and loudness at the best lag.",
     "mouth_loudness_lag_s": "That lag; positive: the sound is late.",
+    "av_offset_ms": "When the sound comes after the mouth, by its whole shape; NaN: not told.",
+    "av_confidence": "How sure that is, in [0, 1).",
+    "av_drift_ms_per_s": "How it grows along the clip; NaN: too short to tell.",
+    "av_shift_rows": "Rows by which the sound is taken later than it lies, to make up for it.",
 }
 
 CLIPS = _schema(
@@ -157,6 +166,7 @@ CLIPS = _schema(
         "sha256": (pa.string(), "Digest of the clip's media."),
         "first_frame": (pa.int32(), "25 Hz tick of the media at which it begins."),
         "frames": (pa.int32(), "Length T at 25 Hz."),
+        "audio_shift_rows": (pa.int32(), "Frame k goes with audio row 4 k + this."),
         "crop_left_px": (pa.float32(), "Left edge of the fixed square crop, in source pixels."),
         "crop_top_px": (pa.float32(), "Its top edge."),
         "crop_side_px": (pa.float32(), "Its side."),
@@ -171,6 +181,7 @@ EVIDENCE = _schema(
     {
         "clip_id": (pa.string(), "As in the manifest."),
         "content": (pa.string(), "Digest of the rows of both parts that were measured."),
+        "frames": (pa.int32(), "Length of the clip."),
         "shot_frames": (pa.int32(), "Longest shot."),
         "steady_frames": (pa.int32(), "Longest stretch of it without a jump."),
         "followed_frames": (pa.int32(), "The same without a long gap."),
@@ -181,6 +192,22 @@ EVIDENCE = _schema(
         "crop_side_px": (pa.float32(), "Its side; 0 where there is no stretch."),
         "mouth_loudness_correlation": (pa.float32(), "As in the decisions."),
         "mouth_loudness_lag_s": (pa.float32(), "As in the decisions."),
+        "av_offset_ms": (pa.float32(), "As in the decisions."),
+        "av_confidence": (pa.float32(), "As in the decisions."),
+        "av_drift_ms_per_s": (pa.float32(), "As in the decisions."),
+        "sound_words_T": (_WORDS, "Fingerprint of the sound; 0: none."),
+        "motion_words_T": (_WORDS, "Fingerprint of the movement; 0: none."),
+    }
+)
+
+
+COMPARED = _schema(
+    {
+        "content": (pa.string(), "Digest of the clip's rows, as in the evidence."),
+        "others": (_list_of(pa.string()), "Digests of later clips with footage in common."),
+        "kinds": (_list_of(pa.string()), "For each: audio or motion."),
+        "overlaps_s": (_list_of(pa.float64()), "For each: how long the common stretch is."),
+        "similarities": (_list_of(pa.float64()), "For each: share of bits that agree."),
     }
 )
 

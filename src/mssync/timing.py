@@ -9,6 +9,7 @@ import math
 FRAME_RATE_HZ = 25
 ROWS_PER_FRAME = 4
 ROW_RATE_HZ = FRAME_RATE_HZ * ROWS_PER_FRAME
+ROW_MS = 1000 / ROW_RATE_HZ
 SAMPLE_RATE_HZ = 16_000
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAME_RATE_HZ
 SAMPLES_PER_ROW = SAMPLE_RATE_HZ // ROW_RATE_HZ
@@ -36,6 +37,11 @@ def nearest_frame(time_s: float) -> int:
 def nearest_sample(time_s: float) -> int:
     """The 16 kHz sample nearest to `time_s`; the later one when exactly between two."""
     return math.floor(time_s * SAMPLE_RATE_HZ + 0.5)
+
+
+def nearest_rows(time_ms: float) -> int:
+    """The whole number of audio rows nearest to `time_ms`; the later when exactly between two."""
+    return math.floor(time_ms / ROW_MS + 0.5)
 
 
 def milliseconds(time_s: float) -> int:

@@ -17,7 +17,7 @@ from mssync.ledger import Decision
 
 # Which part holds a clip is nothing that a model sees.
 _SEEN = (
-    *("clip_id", "speaker_id", "split", "first_frame", "frames"),
+    *("clip_id", "speaker_id", "split", "first_frame", "frames", "audio_shift_rows"),
     *("crop_left_px", "crop_top_px", "crop_side_px", "landmarks_content", "audio_content"),
 )
 

@@ -11,11 +11,12 @@ from mssync.reasons import DATASET
 from mssync.records import AUDIO_SCORES, LANDMARK_SCORES
 from mssync.selection import rules
 from mssync.selection.envelope import envelope
-from mssync.selection.rules import Face, Sound
+from mssync.selection.offset import Offset
+from mssync.selection.rules import Face, Known, Sound
 from mssync.selection.stretch import Stretch
 from tests import handmade
 
-SWITCHED_OFF = {"min_mouth_loudness_correlation": 0.3, "max_mouth_loudness_lag_s": 0.2}
+SWITCHED_OFF = {"min_mouth_loudness_correlation": 0.3}
 
 # What is wrong with a clip of 60 frames -> the reason. Shots of 44 frames are long enough.
 BAD = [
@@ -42,9 +43,11 @@ BAD = [
     ({"snr_db": -3}, "noisy"),
     ({"clipped_ratio": 0.4}, "clipped"),
     ({"heard": (0, 0)}, "mute_mouth"),
-    ({"lag_s": 0.4}, "out_of_sync"),
-    ({"lag_s": -0.4}, "out_of_sync"),
+    ({"offset": Offset(240, 0.95, 0)}, "out_of_sync"),
+    ({"offset": Offset(-240, 0.95, 0)}, "out_of_sync"),
+    ({"offset": Offset(0, 0.95, -40)}, "drifting"),
 ]
+IN_SYNC = Offset(0, 0.95, 0)
 
 
 @pytest.fixture
@@ -63,7 +66,8 @@ def judge(tiny):
             for names in (LANDMARK_SCORES, AUDIO_SCORES)
         ]
         usable = rules.measure(Face(**handmade.landmark_columns(frames, **layout)), sound, params)
-        return rules.decide("a", before, usable, params), usable.stretch
+        known = Known(frames, usable, given.get("offset", IN_SYNC))
+        return rules.decide("a", before, known, params), known.aligned(params).stretch
 
     return run
 
@@ -81,7 +85,7 @@ def test_every_threshold_rejects_with_its_own_reason(judge, bad, reason):
 
 
 def test_every_reason_is_tried():
-    assert {reason for _, reason in BAD} == set(DATASET)
+    assert {reason for _, reason in BAD} == set(DATASET) - {"leak_bridge"}  # about two clips
 
 
 def test_the_gravest_reason_is_told(judge):
@@ -157,3 +161,37 @@ def test_a_rejection_by_an_extraction_stage_stands_with_the_scores_of_the_other(
     assert (decision.reason, decision.detail) == ("no_face", "no face")
     assert decision.scores["frames"] == decision.scores["snr_db"] == 7
     assert np.isnan([decision.scores["usable_frames"], decision.scores["interocular_px"]]).all()
+
+
+@pytest.mark.parametrize("offset", [Offset(240, 0.5, 40), Offset(math.nan, 0, math.nan)])
+def test_an_offset_that_is_not_believed_rejects_nothing(judge, offset):
+    assert judge({"offset": offset})[0].kept
+
+
+def test_a_late_sound_is_taken_later_and_ticks_without_sound_are_left_out(judge):
+    late = {"offset": Offset(98, 0.95, 0)}
+    decision, stretch = judge(late, correct_av_offset=True)
+    assert decision.kept
+    assert decision.scores["av_shift_rows"] == 10  # of 10 ms
+    assert stretch == Stretch(0, 57)  # the last three have theirs beyond the end
+    assert decision.scores["usable_frames"] == 57
+    assert judge(late)[1] == Stretch(0, 60)
+
+
+def test_an_early_sound_is_taken_earlier(judge):
+    decision, stretch = judge({"offset": Offset(-80, 0.95, 0)}, correct_av_offset=True)
+    assert decision.scores["av_shift_rows"] == -8
+    assert stretch == Stretch(2, 58)
+
+
+def test_what_is_corrected_is_in_sync_unless_too_little_is_left(judge):
+    far = {"offset": Offset(480, 0.95, 0)}
+    assert judge(far)[0].reason == "out_of_sync"
+    decision, stretch = judge(far, correct_av_offset=True)
+    assert (decision.kept, stretch) == (True, Stretch(0, 48))
+    assert judge(far, correct_av_offset=True, min_frames=50)[0].reason == "length_mismatch"
+
+
+def test_a_correction_that_is_not_believed_is_not_made(judge):
+    unsure = {"offset": Offset(98, 0.5, 0)}
+    assert judge(unsure, correct_av_offset=True)[0].scores["av_shift_rows"] == 0

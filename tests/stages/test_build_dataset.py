@@ -95,8 +95,10 @@ def test_rejected_clips_have_every_score_there_is(build):
     _, decisions = build({**PEOPLE, "bad/a": {"loudness_db": -120, "lag_s": 0.12}})
     scores = decisions["bad/a"].scores
     assert not decisions["bad/a"].kept
-    assert not [name for name, value in scores.items() if math.isnan(value)]
+    # 60 frames are too short to tell a drift
+    assert [name for name, value in scores.items() if math.isnan(value)] == ["av_drift_ms_per_s"]
     assert scores["mouth_loudness_lag_s"] == pytest.approx(0.12)
+    assert 0 <= scores["av_confidence"] < 0.9
     assert scores["mouth_loudness_correlation"] > 0.8
 
 
@@ -277,3 +279,62 @@ def test_parts_that_changed_under_a_dataset_are_refused(build, tmp_path):
     part.unlink()
     with pytest.raises(InputError, match="does not exist"):
         dataset.load_clips(tmp_path / "dataset")
+
+
+# Drawn by the salt of the tests: p0 is trained on, p2 and p3 are held out.
+REUPLOAD = {"p2/again": {"footage": "p0/a"}}
+
+
+def test_the_same_footage_does_not_cross_splits(build, caplog):
+    clips, decisions = build({**PEOPLE, **REUPLOAD})
+    left_out = {clip for clip, decision in decisions.items() if not decision.kept}
+    assert left_out == {"p0/a"}  # of two newcomers the one that would be trained on
+    assert decisions["p0/a"].reason == "leak_bridge"
+    assert "p0/a and p2/again share" in decisions["p0/a"].detail
+    assert "p0/a is left out" in caplog.text
+    assert "p2/again" in {clip.clip_id for clip in clips["val"]}
+
+
+def test_a_newcomer_never_displaces_a_clip_of_the_version_before(build):
+    build(PEOPLE)
+    _, decisions = build({**PEOPLE, **REUPLOAD})
+    assert decisions["p0/a"].kept
+    assert decisions["p2/again"].reason == "leak_bridge"
+    assert "the other clip is in train" in decisions["p2/again"].detail
+
+
+def test_the_same_footage_within_a_split_is_kept(build):
+    _, decisions = build({**PEOPLE, "p1/again": {"footage": "p0/a"}})
+    assert all(decision.kept for decision in decisions.values())
+
+
+def test_old_clips_that_leak_stop_the_stage_and_are_listed(build, tmp_path):
+    """As when a version was made before fingerprints were, or by another limit."""
+    build({**PEOPLE, "p2/again": {}})
+    before = dataset.load_metadata(tmp_path / "dataset")
+    with pytest.raises(StageFailedError, match=r"1 pairs .*\n  p0/a and p2/again .*train and val"):
+        build({**PEOPLE, **REUPLOAD})
+    assert dataset.load_metadata(tmp_path / "dataset") == before
+
+
+def test_a_speaker_who_would_change_sides_stops_the_stage(build, tmp_path):
+    build(PEOPLE)
+    with pytest.raises(StageFailedError, match=r"p0 was in train and would now be in val.*delete"):
+        build(PEOPLE, pinned={"p0": "val"})
+    shutil.rmtree(tmp_path / "dataset")
+    build(PEOPLE, pinned={"p0": "val"})
+
+
+def test_a_split_that_quarantine_empties_is_an_error(build):
+    everything = {f"{p}/a": {} for p in ("p0", "p1", "p3")} | {"p2/a": {"footage": "p0/a"}}
+    with pytest.raises(StageFailedError, match=r"every clip of val shows footage of another split"):
+        build({**everything, "p1/b": {"footage": "p0/a"}, "p4/b": {"footage": "p0/a"}})
+
+
+def test_clips_are_compared_once(build, build_again, tmp_path):
+    build({**PEOPLE, **REUPLOAD})
+    compared = tmp_path / "dataset.evidence" / "compared.parquet"
+    before = compared.stat().st_mtime_ns
+    _, decisions = build_again()
+    assert decisions["p0/a"].reason == "leak_bridge"
+    assert compared.stat().st_mtime_ns == before

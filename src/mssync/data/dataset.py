@@ -184,6 +184,7 @@ def write(
 def _clip(row: Row, face: Row, sound: Row, *, smoothing_frames: int) -> Clip:
     """A clip as models see it; nothing outside its stretch has a part in it."""
     first, end = row["first_frame"], row["first_frame"] + row["frames"]
+    shift = row["audio_shift_rows"]
     points = records.shaped(face["landmarks_TPD"], -1, ibug.POINTS, 2)[first:end]
     corner = np.array([row["crop_left_px"], row["crop_top_px"]], np.float32)
     smoothed = crop.smooth(points, smoothing_frames)
@@ -193,7 +194,7 @@ def _clip(row: Row, face: Row, sound: Row, *, smoothing_frames: int) -> Clip:
         speaker_id=row["speaker_id"],
         split=row["split"],
         motion_TPD=(smoothed - corner) / np.float32(row["crop_side_px"]),
-        audio_AM=audio_AM[first * ROWS_PER_FRAME : end * ROWS_PER_FRAME],
+        audio_AM=audio_AM[slice(*(tick * ROWS_PER_FRAME + shift for tick in (first, end)))],
     )
 
 

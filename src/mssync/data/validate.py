@@ -259,6 +259,7 @@ def _problems(
         first, length, end = row["first_frame"], row["frames"], frames.get(row["clip_id"], 0)
         face = Place(row["landmarks_part"], row["landmarks_content"])
         sound = Place(row["audio_part"], row["audio_content"])
+        shift = row["audio_shift_rows"]
         other = homes.setdefault(home, split)
         checks = [
             (clip > before, f"comes after {before!r}, expected them sorted, each once"),
@@ -270,6 +271,11 @@ def _problems(
             (
                 0 <= first < first + length <= end,
                 f"its stretch is {first} to {first + length} of {end} frames",
+            ),
+            (
+                ROWS_PER_FRAME * first + shift >= 0
+                and ROWS_PER_FRAME * (first + length) + shift <= ROWS_PER_FRAME * end,
+                f"its sound, shifted by {shift} rows, lies outside the clip",
             ),
             (row["crop_side_px"] > 0, f"crop_side_px is {row['crop_side_px']}"),
         ]

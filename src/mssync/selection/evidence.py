@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mssync import records, versions
 from mssync.errors import InputError
@@ -18,15 +19,21 @@ from mssync.landmarks import crop, ibug
 from mssync.params import BuildDataset
 from mssync.parts import PartReader, Place, places
 from mssync.records import Row
-from mssync.selection import rules
+from mssync.selection import fingerprints, rules
 from mssync.selection.envelope import envelope
-from mssync.selection.rules import Face, Sound, Usable
+from mssync.selection.offset import UNKNOWN, Offset, estimate
+from mssync.selection.rules import Face, Known, Sound, Usable
 from mssync.selection.stretch import Stretch
+from mssync.timing import ROWS_PER_FRAME
 
 logger = logging.getLogger(__name__)
 
 # The code that measures.
-_CODE = ("selection", "landmarks/crop.py", "landmarks/ibug.py", "timing.py")
+_CODE = (
+    *("selection/envelope.py", "selection/fingerprints.py", "selection/offset.py"),
+    *("selection/rules.py", "selection/stretch.py"),
+    *("landmarks/crop.py", "landmarks/ibug.py", "timing.py"),
+)
 _SHAPING = ("max_jump", "max_gap_frames", "max_length_mismatch_s", "crop_scale")
 _LENGTHS = {
     "shot_changes": "shot_frames",
@@ -35,8 +42,8 @@ _LENGTHS = {
     "length_mismatch": "usable_frames",
 }
 _FACE = ("interpolated_T", "shot_T", "move_T", "mouth_T")
-_SOUND = ("loudness_A", "audio_start_s", "audio_end_s")
-# Clips of which nothing is kept when the stage is killed; 15 s of work.
+_SOUND = ("loudness_A", "log_mel_AM", "audio_start_s", "audio_end_s")
+# Clips of which nothing is kept when the stage is killed; half a minute of work.
 _CLIPS_PER_FILE = 1024
 
 
@@ -56,14 +63,23 @@ class Evidence:
     Attributes:
         landmarks: Where its landmarks are.
         audio: Where its sound is; None where it has none.
-        usable: What can be used of it.
+        known: What decisions rest on.
         crop: Around the face in the usable stretch; its side is 0 where there is no stretch.
+        sound_words_T: Fingerprint of its sound; empty where it has none.
+        motion_words_T: Fingerprint of its movement.
     """
 
     landmarks: Place
     audio: Place | None
-    usable: Usable
+    known: Known
     crop: Crop
+    sound_words_T: NDArray[np.uint32]
+    motion_words_T: NDArray[np.uint32]
+
+    @property
+    def content(self) -> str:
+        """Digest of the rows that were measured."""
+        return _content(self.landmarks, self.audio)
 
 
 def gather(
@@ -101,12 +117,7 @@ def gather(
         rows |= {row["clip_id"]: row for row in group}
     if keep:
         store.tidy(wanted)
-    return {
-        clip: Evidence(
-            face, sounds.get(clip), _usable(rows[clip], clip in sounds), _crop(rows[clip])
-        )
-        for clip, face in faces.items()
-    }
+    return {clip: _evidence(rows[clip], face, sounds.get(clip)) for clip, face in faces.items()}
 
 
 class _Cache:
@@ -166,47 +177,70 @@ def _measure(
     points = PartReader(landmarks, records.LANDMARKS, columns=[*identity, "landmarks_TPD", *_FACE])
     heard = PartReader(audio, records.AUDIO, columns=[*identity, *_SOUND])
     for clip, place in faces.items():
-        face, at = points.row(clip, place), sounds.get(clip)
-        sound = heard.row(clip, at) if at else None
-        usable = rules.measure(
-            Face(**{name: face[name] for name in _FACE}),
-            Sound(envelope(sound["loudness_A"]), sound["audio_start_s"], sound["audio_end_s"])
-            if sound
-            else None,
-            params,
+        at = sounds.get(clip)
+        measured = _one(points.row(clip, place), heard.row(clip, at) if at else None, params)
+        yield {"clip_id": clip, "content": _content(place, at)} | measured
+
+
+def _one(face: Row, sound: Row | None, params: BuildDataset) -> Row:
+    """What is measured of a clip."""
+    usable = rules.measure(
+        Face(**{name: face[name] for name in _FACE}),
+        Sound(envelope(sound["loudness_A"]), sound["audio_start_s"], sound["audio_end_s"])
+        if sound
+        else None,
+        params,
+    )
+    points_TPD = records.shaped(face["landmarks_TPD"], -1, ibug.POINTS, 2)
+    square = _square(points_TPD, usable.stretch, params.crop_scale)
+    offset, words_T = UNKNOWN, np.zeros(0, np.uint32)
+    if sound:
+        log_mel_AM = records.shaped(sound["log_mel_AM"], len(points_TPD) * ROWS_PER_FRAME, -1)
+        words_T = fingerprints.of_sound(log_mel_AM)
+        ticks = usable.stretch.ticks()
+        offset = estimate(
+            points_TPD[ticks],
+            log_mel_AM[usable.stretch.ticks(ROWS_PER_FRAME)],
+            ~face["interpolated_T"][ticks],
         )
-        square = _square(face, usable.stretch, params.crop_scale)
-        yield {
-            "clip_id": clip,
-            "content": _content(place, at),
-            "usable_frames": usable.stretch.frames,
-            "first_frame": usable.stretch.first_frame,
-            "mouth_loudness_correlation": usable.correlation,
-            "mouth_loudness_lag_s": usable.lag_s,
-            "crop_left_px": square.left_px,
-            "crop_top_px": square.top_px,
-            "crop_side_px": square.side_px,
-        } | {_LENGTHS[reason]: frames for reason, frames in usable.longest.items()}
+    return {
+        "frames": len(points_TPD),
+        "usable_frames": usable.stretch.frames,
+        "first_frame": usable.stretch.first_frame,
+        "mouth_loudness_correlation": usable.correlation,
+        "mouth_loudness_lag_s": usable.lag_s,
+        "av_offset_ms": offset.offset_ms,
+        "av_confidence": offset.confidence,
+        "av_drift_ms_per_s": offset.drift_ms_per_s,
+        "crop_left_px": square.left_px,
+        "crop_top_px": square.top_px,
+        "crop_side_px": square.side_px,
+        "sound_words_T": words_T,
+        "motion_words_T": fingerprints.of_motion(points_TPD),
+    } | {
+        name: usable.longest.get(reason, usable.stretch.frames) for reason, name in _LENGTHS.items()
+    }
 
 
-def _square(face: Row, stretch: Stretch, scale: float) -> Crop:
+def _square(points_TPD: NDArray[np.float32], stretch: Stretch, scale: float) -> Crop:
     if not stretch.frames:
         return Crop(0, 0, 0)
-    points = np.asarray(face["landmarks_TPD"]).reshape(-1, ibug.POINTS, 2)
-    return Crop(*crop.square_crop(points[stretch.ticks()], scale))
+    return Crop(*crop.square_crop(points_TPD[stretch.ticks()], scale))
 
 
-def _usable(row: Row, has_sound: bool) -> Usable:
-    lengths = dict(_LENGTHS)
-    if not has_sound:
-        del lengths["length_mismatch"]
-    return Usable(
+def _evidence(row: Row, landmarks: Place, audio: Place | None) -> Evidence:
+    usable = Usable(
         stretch=Stretch(row["first_frame"], row["usable_frames"]),
-        longest={reason: row[name] for reason, name in lengths.items()},
+        longest={reason: row[name] for reason, name in _LENGTHS.items()},
         correlation=row["mouth_loudness_correlation"],
         lag_s=row["mouth_loudness_lag_s"],
     )
-
-
-def _crop(row: Row) -> Crop:
-    return Crop(row["crop_left_px"], row["crop_top_px"], row["crop_side_px"])
+    offset = Offset(row["av_offset_ms"], row["av_confidence"], row["av_drift_ms_per_s"])
+    return Evidence(
+        landmarks,
+        audio,
+        Known(row["frames"], usable, offset),
+        Crop(row["crop_left_px"], row["crop_top_px"], row["crop_side_px"]),
+        row["sound_words_T"],
+        row["motion_words_T"],
+    )

@@ -15,8 +15,9 @@ from mssync import records
 from mssync.ledger import Decision
 from mssync.params import BuildDataset
 from mssync.selection.envelope import coupling
+from mssync.selection.offset import Offset
 from mssync.selection.stretch import Stretch, longest_stretch, shot_starts
-from mssync.timing import FRAME_RATE_HZ, frame_time_s
+from mssync.timing import FRAME_RATE_HZ, ROW_MS, ROWS_PER_FRAME, frame_time_s, nearest_rows
 
 SCORES = tuple(sorted({*records.LANDMARK_SCORES, *records.AUDIO_SCORES, *records.DATASET_SCORES}))
 
@@ -63,14 +64,37 @@ class Usable:
     correlation: float
     lag_s: float
 
-    @property
-    def scores(self) -> dict[str, float]:
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a clip in which a face was followed.
+
+    Attributes:
+        frames: Its length.
+        usable: What can be used of it.
+        offset: Of its sound.
+    """
+
+    frames: int
+    usable: Usable
+    offset: Offset
+
+    def aligned(self, params: BuildDataset) -> "Aligned":
+        """What is used of it, and which sound goes with it."""
+        return align(self.usable.stretch, self.frames, self.offset, params)
+
+    def scores(self, params: BuildDataset) -> dict[str, float]:
         """The values of `records.DATASET_SCORES`."""
+        aligned = self.aligned(params)
         return {
-            "usable_frames": self.stretch.frames,
-            "usable_start_frames": self.stretch.first_frame,
-            "mouth_loudness_correlation": self.correlation,
-            "mouth_loudness_lag_s": self.lag_s,
+            "usable_frames": aligned.stretch.frames,
+            "usable_start_frames": aligned.stretch.first_frame,
+            "mouth_loudness_correlation": self.usable.correlation,
+            "mouth_loudness_lag_s": self.usable.lag_s,
+            "av_offset_ms": self.offset.offset_ms,
+            "av_confidence": self.offset.confidence,
+            "av_drift_ms_per_s": self.offset.drift_ms_per_s,
+            "av_shift_rows": aligned.shift_rows,
         }
 
 
@@ -129,7 +153,7 @@ def _limits(face: Face, sound: Sound | None, params: BuildDataset) -> Iterator[_
         yield _Limit("length_mismatch", found_T & heard_T, jumps_T, gap)
 
 
-def _too_short(usable: Usable, params: BuildDataset) -> Iterator[tuple[str, str]]:
+def _too_short(known: Known, params: BuildDataset) -> Iterator[tuple[str, str]]:
     """The first limit that leaves too little: reason and sentence."""
     names = {
         "shot_changes": "shot",
@@ -139,7 +163,9 @@ def _too_short(usable: Usable, params: BuildDataset) -> Iterator[tuple[str, str]
         ),
         "length_mismatch": "stretch with face and sound",
     }
-    for reason, frames in usable.longest.items():
+    longest = dict(known.usable.longest)
+    longest["length_mismatch"] = known.aligned(params).stretch.frames
+    for reason, frames in longest.items():
         if frames < params.min_frames:
             yield (
                 reason,
@@ -182,7 +208,13 @@ class _Rule:
     def misses(self, scores: Mapping[str, float], params: BuildDataset) -> str:
         """What is wrong, as a sentence; empty where nothing is, or nothing could be measured."""
         value, bound = scores[self.score], getattr(params, self.bound)
-        size = abs(value) if self.score == "mouth_loudness_lag_s" else value
+        if self.score in _SIGNED:
+            # what is not believed rejects nothing, and what is corrected does no harm
+            if not scores["av_confidence"] >= params.min_av_confidence:
+                return ""
+            if self.score == "av_offset_ms":
+                value -= scores["av_shift_rows"] * ROW_MS
+        size = abs(value) if self.score in _SIGNED else value
         if not (size < bound if self.side == "at least" else size > bound):
             return ""
         return (
@@ -191,6 +223,7 @@ class _Rule:
         )
 
 
+_SIGNED = frozenset({"av_offset_ms", "av_drift_ms_per_s"})
 _FIRST = (
     _Rule("too_short", "frames", "min_frames", "at least"),
     # Before the stretch: ticks between frames so far apart count as lost.
@@ -213,41 +246,73 @@ _RULES = (
     _Rule("noisy", "snr_db", "min_snr_db", "at least"),
     _Rule("clipped", "clipped_ratio", "max_clipped_ratio", "at most"),
     _Rule("mute_mouth", "mouth_loudness_correlation", "min_mouth_loudness_correlation", "at least"),
-    _Rule("out_of_sync", "mouth_loudness_lag_s", "max_mouth_loudness_lag_s", "at most"),
+    _Rule("out_of_sync", "av_offset_ms", "max_av_offset_ms", "at most"),
+    _Rule("drifting", "av_drift_ms_per_s", "max_av_drift_ms_per_s", "at most"),
 )
 
 
+@dataclass(frozen=True)
+class Aligned:
+    """What is used of a clip's landmarks, and which sound goes with it.
+
+    Attributes:
+        stretch: Ticks of the landmarks.
+        shift_rows: Tick k goes with audio row 4 k + this.
+    """
+
+    stretch: Stretch
+    shift_rows: int
+
+
+def align(stretch: Stretch, frames: int, offset: Offset, params: BuildDataset) -> Aligned:
+    """Make up for an offset that is believed; ticks whose sound would lie outside are left out.
+
+    Args:
+        stretch: What can be used.
+        frames: Length of the clip.
+        offset: Of its sound.
+        params: Whether to correct, and what is believed.
+    """
+    believed = offset.confidence >= params.min_av_confidence
+    if not (params.correct_av_offset and believed):
+        return Aligned(stretch, 0)
+    shift = nearest_rows(offset.offset_ms)
+    first = max(stretch.first_frame, math.ceil(-shift / ROWS_PER_FRAME))
+    end = min(stretch.first_frame + stretch.frames, frames - math.ceil(shift / ROWS_PER_FRAME))
+    return Aligned(Stretch(first, max(0, end - first)), shift)
+
+
 def decide(
-    clip_id: str, before: Sequence[Decision], usable: Usable | None, params: BuildDataset
+    clip_id: str, before: Sequence[Decision], known: Known | None, params: BuildDataset
 ) -> Decision:
     """Keep a clip, or say why not, with every score there is.
 
     Args:
         clip_id: The clip.
         before: What the extraction stages decided; the first rejection stands.
-        usable: What can be used of it; None where no face was followed.
+        known: What was measured of it; None where no face was followed.
         params: Every threshold.
     """
     scores = dict.fromkeys(SCORES, math.nan)
     measured = [decision.scores for decision in reversed(before)]
-    for found in [*measured, usable.scores if usable else {}]:
+    for found in [*measured, known.scores(params) if known else {}]:
         scores |= {name: value for name, value in found.items() if not math.isnan(value)}
     rejected = next((decision for decision in before if not decision.kept), None)
     if rejected:
         return Decision(clip_id, rejected.reason, rejected.detail, scores)
-    reason, detail = next(_failures(scores, usable, params), ("", ""))
+    reason, detail = next(_failures(scores, known, params), ("", ""))
     return Decision(clip_id, reason, detail, scores)
 
 
 def _failures(
-    scores: Mapping[str, float], usable: Usable | None, params: BuildDataset
+    scores: Mapping[str, float], known: Known | None, params: BuildDataset
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with a clip: reason and sentence, the gravest first."""
     for rule in _FIRST:
         if told := rule.misses(scores, params):
             yield rule.reason, told
-    if usable:
-        yield from _too_short(usable, params)
+    if known:
+        yield from _too_short(known, params)
     for rule in _RULES:
         if told := rule.misses(scores, params):
             yield rule.reason, told

@@ -37,4 +37,4 @@ def verdicts(
                 f"{clip_id} was not decided, or its parts not written, by both extraction stages: "
                 "run extract-landmarks and extract-audio again"
             )
-        yield rules.decide(clip_id, before, known.usable if known else None, params)
+        yield rules.decide(clip_id, before, known.known if known else None, params)

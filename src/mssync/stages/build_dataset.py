@@ -5,21 +5,26 @@ No landmark and no sound is copied: the dataset is a list over the parts, cheap 
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mssync import records, versions
 from mssync.data import dataset
+from mssync.data.dataset import Dataset
 from mssync.data.splits import split_speakers
 from mssync.errors import InputError, StageFailedError
 from mssync.ledger import DECISIONS, Decision, write_decisions
 from mssync.params import BuildDataset
 from mssync.records import Row
 from mssync.selection.evidence import Evidence, gather
+from mssync.selection.footage import Pair, pairs
+from mssync.selection.leaks import settle
 from mssync.selection.rules import SCORES
 from mssync.selection.verdicts import verdicts
 
 logger = logging.getLogger(__name__)
+
+LEAK = "leak_bridge"
 
 
 def run(
@@ -46,22 +51,27 @@ def run(
 
     Raises:
         InputError: If an input is missing or of the wrong form.
-        StageFailedError: If no clip is left, or a split is left without a speaker.
+        StageFailedError: If no clip is left, a split is left without a speaker, a speaker would
+            change sides, or clips of the version before show the same footage in two splits.
     """
     clips = {row["clip_id"]: row for row in records.read(manifest, records.MANIFEST)}
-    evidence = gather(landmarks, audio, params, cache=evidence_folder(out), keep=True)
+    cache = evidence_folder(out)
+    evidence = gather(landmarks, audio, params, cache=cache, keep=True)
     decisions = _decide(clips, ledger, evidence, params)
-    kept = [decision.clip_id for decision in decisions if decision.kept]
+    kept = {decision.clip_id for decision in decisions if decision.kept}
+    if not kept:
+        write_decisions(ledger / "build_dataset" / DECISIONS, decisions, SCORES)
+        raise _nothing_left(decisions, ledger)
+    before = dataset.load(out) if (out / dataset.METADATA).exists() else None
+    by_speaker = _split(clips.values(), kept, params, before)
+    splits = {clip: by_speaker[clips[clip]["speaker_id"]] for clip in kept}
+    found = pairs(evidence, cache=cache)
+    decisions = _quarantine(decisions, found, splits, before)
+    kept = {decision.clip_id for decision in decisions if decision.kept}
     reasons = Counter(decision.reason for decision in decisions if not decision.kept)
     write_decisions(ledger / "build_dataset" / DECISIONS, decisions, SCORES)
-    if not kept:
-        first = decisions[0] if decisions else Decision("", "", "the manifest is empty")
-        raise StageFailedError(
-            f"no clip is left of {len(clips)}. First reason: {first.clip_id}: {first.detail}. "
-            f"All: {(ledger / 'build_dataset' / DECISIONS).resolve()}"
-        )
-    splits = _split(clips.values(), set(kept), params)
-    rows = [_row(clips[clip], evidence[clip], splits) for clip in sorted(kept)]
+    rows = [_row(clips[clip], evidence[clip], splits[clip], params) for clip in sorted(kept)]
+    _check_splits(rows, splits.values())
     dataset.write(
         out,
         rows,
@@ -73,9 +83,9 @@ def run(
         reasons=dict(sorted(reasons.items())),
         params=params.model_dump(mode="json"),
     )
-    found = {split: count["clips"] for split, count in dataset.counts(rows).items()}
-    logger.info("build-dataset: %s, rejected %d", found, reasons.total())
-    return {f"clips_{split}": count for split, count in found.items()} | {
+    counts = {split: count["clips"] for split, count in dataset.counts(rows).items()}
+    logger.info("build-dataset: %s, rejected %d", counts, reasons.total())
+    return {f"clips_{split}": count for split, count in counts.items()} | {
         "clips_rejected": reasons.total()
     }
 
@@ -104,8 +114,18 @@ def _decide(
     return found
 
 
-def _split(clips: Iterable[Row], kept: set[str], params: BuildDataset) -> dict[str, str]:
-    """A split for every speaker of whom a clip is kept."""
+def _nothing_left(decisions: Sequence[Decision], ledger: Path) -> StageFailedError:
+    first = decisions[0] if decisions else Decision("", "", "the manifest is empty")
+    return StageFailedError(
+        f"no clip is left of {len(decisions)}. First reason: {first.clip_id}: {first.detail}. "
+        f"All: {(ledger / 'build_dataset' / DECISIONS).resolve()}"
+    )
+
+
+def _split(
+    clips: Iterable[Row], kept: Collection[str], params: BuildDataset, before: Dataset | None
+) -> dict[str, str]:
+    """A split for every speaker of whom a clip is kept; nobody changes sides."""
     listed: Sequence[Row] = sorted(clips, key=lambda row: str(row["clip_id"]))
     pins = {row["speaker_id"]: row["split"] for row in listed if row["split"]}
     pinned = {
@@ -114,7 +134,7 @@ def _split(clips: Iterable[Row], kept: set[str], params: BuildDataset) -> dict[s
         if row["clip_id"] in kept
     }
     try:
-        return split_speakers(
+        splits = split_speakers(
             pinned, salt=params.salt, val_ratio=params.val_ratio, test_ratio=params.test_ratio
         )
     except ValueError as error:
@@ -122,17 +142,72 @@ def _split(clips: Iterable[Row], kept: set[str], params: BuildDataset) -> dict[s
             f"{error}. Set another build_dataset.salt, pin speakers (column split of the list), "
             "give the list more speakers (column speaker_id), or set the split's ratio to 0"
         ) from error
+    homes = {row["speaker_id"]: row["split"] for row in before.rows} if before else {}
+    moved = sorted(name for name in splits if homes.get(name, splits[name]) != splits[name])
+    if moved:
+        raise StageFailedError(
+            f"{moved[0]} was in {homes[moved[0]]} and would now be in {splits[moved[0]]} "
+            f"({len(moved)} speakers would move): models have been trained on who would now be "
+            "held out. Undo the change of build_dataset.salt, of a ratio or of the list's column "
+            f"split; or begin a new line of versions: delete {before.folder if before else ''}"
+        )
+    return splits
 
 
-def _row(clip: Row, evidence: Evidence, splits: Mapping[str, str]) -> Row:
+def _quarantine(
+    decisions: Sequence[Decision],
+    found: Iterable[Pair],
+    splits: Mapping[str, str],
+    before: Dataset | None,
+) -> list[Decision]:
+    """The decisions, with newcomers left out that bring footage across splits."""
+    known = {row["clip_id"] for row in before.rows} if before else set()
+    leaks = settle(found, splits, known)
+    if leaks.standing:
+        told = "\n".join(
+            f"  {pair}: {splits[pair.first]} and {splits[pair.second]}" for pair in leaks.standing
+        )
+        clips = {(pair.first, pair.second) for pair in leaks.standing}
+        raise StageFailedError(
+            f"{len(clips)} pairs of clips show the same footage in two splits, and were in the "
+            f"version before:\n{told}\nTake one clip of each pair off the list, or begin a new "
+            f"line of versions: delete {before.folder if before else ''}"
+        )
+    for clip, pair in leaks.quarantined.items():
+        logger.warning("%s is left out: %s, in %s", clip, pair, splits[pair.other(clip)])
+    return [_give_way(decision, leaks.quarantined, splits) for decision in decisions]
+
+
+def _give_way(
+    decision: Decision, quarantined: Mapping[str, Pair], splits: Mapping[str, str]
+) -> Decision:
+    pair = quarantined.get(decision.clip_id)
+    if pair is None:
+        return decision
+    detail = f"{pair}; the other clip is in {splits[pair.other(decision.clip_id)]}"
+    return Decision(decision.clip_id, LEAK, detail, decision.scores)
+
+
+def _check_splits(rows: Iterable[Row], wanted: Iterable[str]) -> None:
+    """Refuse a split of which the quarantine left nothing."""
+    emptied = sorted(set(wanted) - {row["split"] for row in rows})
+    if emptied:
+        raise StageFailedError(
+            f"every clip of {emptied[0]} shows footage of another split ({LEAK}): give clips of "
+            "one video the same speaker_id, or add other speakers"
+        )
+
+
+def _row(clip: Row, evidence: Evidence, split: str, params: BuildDataset) -> Row:
     """The dataset's row of a clip."""
-    usable, crop, audio = evidence.usable, evidence.crop, evidence.audio
+    aligned, crop, audio = evidence.known.aligned(params), evidence.crop, evidence.audio
     assert audio is not None, "a clip without sound is never kept"
     return {
         **{name: clip[name] for name in ("clip_id", "speaker_id", "language", "licence", "sha256")},
-        "split": splits[clip["speaker_id"]],
-        "first_frame": usable.stretch.first_frame,
-        "frames": usable.stretch.frames,
+        "split": split,
+        "first_frame": aligned.stretch.first_frame,
+        "frames": aligned.stretch.frames,
+        "audio_shift_rows": aligned.shift_rows,
         "crop_left_px": crop.left_px,
         "crop_top_px": crop.top_px,
         "crop_side_px": crop.side_px,
