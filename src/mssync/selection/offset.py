@@ -37,6 +37,7 @@ _INNER, _OUTER = ((61, 67), (62, 66), (63, 65)), ((50, 58), (51, 57), (52, 56))
 _MAX_SPREAD_FRAMES = 24
 _SPREAD_STEP_FRAMES = 2
 _FEWEST_TICKS_OF_DRIFT = 200
+_CONSTANT = 1e-6  # a feature with a smaller spread does not move
 _SILENT = 1e-4  # spread of a band's level, in nats
 _STILL = 1e-4  # a mouth that moves by less, in inter-ocular distances, is still
 
@@ -80,7 +81,9 @@ def estimate(
     moves = shape_TK[counted_T].std(axis=0).max() > _STILL
     if not moves or not sound_AB.std(axis=0).max() > _SILENT:
         return UNKNOWN
-    motion_TK = np.concatenate([_detrend(shape_TK), np.gradient(shape_TK, axis=0)], axis=1)
+    motion_TK = np.concatenate(
+        [_detrend(shape_TK), np.gradient(shape_TK, axis=0)], axis=1, dtype=np.float32
+    )
     lags_L = np.arange(-_FAR_FRAMES, _FAR_FRAMES + 1e-9, _STEP_ROWS / ROWS_PER_FRAME)
     score_L = _scores(motion_TK, sound_AB, counted_T, lags_L, spread_frames=0.0)
     near_L = (np.abs(lags_L) <= MAX_LAG_FRAMES) & np.isfinite(score_L)
@@ -113,12 +116,12 @@ def _mouth(landmarks_TPD: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.stack(features, axis=1) / scale
 
 
-def _sound(log_mel_AM: NDArray[np.float32]) -> NDArray[np.float64]:
+def _sound(log_mel_AM: NDArray[np.float32]) -> NDArray[np.float32]:
     """Level of a few bands around each row, and its change: (A, 12)."""
     soft_AM = np.log(np.exp(log_mel_AM.astype(np.float64)) + _NOISE_FLOOR)
     level_AB = np.stack([soft_AM[:, low:high].mean(axis=1) for low, high in _BANDS], axis=1)
     slow_AB = uniform_filter1d(level_AB, _SLOPE_ROWS, axis=0, mode="nearest")
-    return np.concatenate([level_AB, np.gradient(slow_AB, axis=0)], axis=1)
+    return np.concatenate([level_AB, np.gradient(slow_AB, axis=0)], axis=1, dtype=np.float32)
 
 
 def _detrend(x_TK: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -127,8 +130,8 @@ def _detrend(x_TK: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _scores(
-    motion_TK: NDArray[np.float64],
-    sound_AB: NDArray[np.float64],
+    motion_TK: NDArray[np.float32],
+    sound_AB: NDArray[np.float32],
     counted_T: NDArray[np.bool_],
     lags_L: NDArray[np.float64],
     *,
@@ -146,17 +149,14 @@ def _scores(
     ticks = np.flatnonzero(counted_T)
     place_t = ticks / max(1, len(counted_T) - 1) - 0.5
     centre_Lt = ROWS_PER_FRAME * (ticks + lags_L[:, None] + spread_frames * place_t)
-    # the mean of the four rows around each tick, from one running sum, is linear between rows
-    total_AB = np.concatenate([np.zeros((1, sound_AB.shape[1])), np.cumsum(sound_AB, axis=0)])
+    around_AB = np.lib.stride_tricks.sliding_window_view(sound_AB, ROWS_PER_FRAME, axis=0).mean(-1)
     first_Lt = centre_Lt - ROWS_PER_FRAME / 2
-    paired_Lt = (first_Lt >= 0) & (first_Lt + ROWS_PER_FRAME <= len(sound_AB))
+    paired_Lt = (first_Lt >= 0) & (first_Lt <= len(around_AB) - 1)
     pairs_L = paired_Lt.sum(axis=1)
-    heard_LtB = (
-        _between(total_AB, first_Lt + ROWS_PER_FRAME) - _between(total_AB, first_Lt)
-    ) / ROWS_PER_FRAME
+    heard_LtB = _between(around_AB, first_Lt)
     seen_LtK = np.broadcast_to(motion_TK[ticks], (len(lags_L), *motion_TK[ticks].shape))
     x, y = _standard(seen_LtK, paired_Lt), _standard(heard_LtB, paired_Lt)
-    n = np.maximum(1, pairs_L)[:, None, None]
+    n = np.maximum(1, pairs_L)[:, None, None].astype(np.float64)
     xt, yt = x.transpose(0, 2, 1), y.transpose(0, 2, 1)
     xx = xt @ x / n + _RIDGE * np.eye(x.shape[2])
     yy = yt @ y / n + _RIDGE * np.eye(y.shape[2])
@@ -167,26 +167,26 @@ def _scores(
     return score_L
 
 
-def _between(total_AB: NDArray[np.float64], row_Lt: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values between rows, linearly."""
+def _between(x_AB: NDArray[np.float32], row_Lt: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Values at rows, and linearly between them."""
     whole = np.floor(row_Lt).astype(np.int64)
-    part = (row_Lt - whole)[..., None]
-    last = len(total_AB) - 1
-    low, high = total_AB[whole.clip(0, last)], total_AB[(whole + 1).clip(0, last)]
-    mixed: NDArray[np.float64] = low + part * (high - low)
+    part = (row_Lt - whole).astype(np.float32)[..., None]
+    last = len(x_AB) - 1
+    low: NDArray[np.float32] = x_AB[whole.clip(0, last)]
+    if not part.any():
+        return low
+    mixed: NDArray[np.float32] = low + part * (x_AB[(whole + 1).clip(0, last)] - low)
     return mixed
 
 
-def _standard(x: NDArray[np.float64], paired: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _standard(x: NDArray[np.float32], paired: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Zero mean and unit spread over the pairs of each lag; 0 elsewhere and where constant."""
-    n = np.maximum(1, paired.sum(axis=1))[:, None, None]
-    weight = paired[..., None]
-    centred = np.where(weight, x - np.where(weight, x, 0).sum(axis=1, keepdims=True) / n, 0)
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / n)
-    out: NDArray[np.float64] = np.divide(
-        centred, spread, out=np.zeros_like(centred), where=spread > 1e-9
-    )
-    return out
+    weight = paired[..., None].astype(np.float32)
+    n = np.maximum(1, weight.sum(axis=1, keepdims=True))
+    centred = (x - np.einsum("ltk,lt->lk", x, weight[..., 0])[:, None] / n) * weight
+    spread = np.sqrt(np.einsum("ltk,ltk->lk", centred, centred)[:, None] / n)
+    scaled: NDArray[np.float32] = centred / np.where(spread > _CONSTANT, spread, np.inf)
+    return scaled
 
 
 def _refined(x_N: NDArray[np.float64], score_N: NDArray[np.float64], best: int) -> float:
@@ -217,8 +217,8 @@ class _Drift(NamedTuple):
 
 
 def _drift(
-    motion_TK: NDArray[np.float64],
-    sound_AB: NDArray[np.float64],
+    motion_TK: NDArray[np.float32],
+    sound_AB: NDArray[np.float32],
     counted_T: NDArray[np.bool_],
     lags_L: NDArray[np.float64],
 ) -> _Drift:
