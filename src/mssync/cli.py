@@ -431,6 +431,61 @@ def validate(
 
 
 @app.command()
+def versions(
+    dataset: Dataset = Path("data/dataset"),
+) -> None:
+    """List the versions that the dataset had, the oldest first."""
+    from mssync.data import history
+    from mssync.render import versions as text
+
+    found = history.known(history.folder_of(dataset))
+    if not found:
+        raise InputError(f"{history.folder_of(dataset)} remembers no version: run build-dataset")
+    typer.echo(text.listing([(version.revision, version.facts) for version in found]))
+
+
+@app.command()
+def diff(
+    before: Annotated[
+        str, typer.Argument(help="First digits of a revision, or a dataset's folder.")
+    ],
+    after: Annotated[
+        str, typer.Argument(help="The same; by default the dataset as it is.")
+    ] = "data/dataset",
+    dataset: Dataset = Path("data/dataset"),
+    most: Annotated[
+        int, typer.Option("--list", min=0, help="Clips of each kind that are named.")
+    ] = 10,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every clip to this file.")
+    ] = None,
+) -> None:
+    """Compare two versions of the dataset clip by clip.
+
+    Exit code 1 if a clip moved to another split, which never happens within
+    a line of versions. `mssync versions` lists what can be compared.
+    """
+    import json
+    from dataclasses import asdict
+
+    from mssync.data import history
+    from mssync.records import write_text
+    from mssync.render import versions as text
+
+    folder = history.folder_of(dataset)
+    old, new = history.find(folder, before), history.find(folder, after)
+    found = history.diff(old, new)
+    groups = {name: value for name, value in vars(found).items() if name != "same"}
+    typer.echo(f"{old.revision[:12]} -> {new.revision[:12]}\n")
+    typer.echo(text.difference(groups, found.same, most=most))
+    if json_file:
+        told = {"before": old.revision, "after": new.revision, **asdict(found)}
+        write_text(json_file, json.dumps(told, indent=1) + "\n")
+    if found.moved:
+        raise typer.Exit(1)
+
+
+@app.command()
 def preview(
     clip: Annotated[
         str, typer.Argument(help="Clip id of the manifest or a part of it, or a media file.")

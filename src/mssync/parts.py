@@ -179,7 +179,7 @@ class PartReader:
         schema: Any,  # noqa: ANN401 - pyarrow is untyped
         *,
         columns: Sequence[str],
-        parts_in_memory: int = 8,
+        parts_in_memory: int = 4,
     ) -> None:
         self._folder = folder
         self._schema = schema

@@ -201,6 +201,18 @@ EVIDENCE = _schema(
 )
 
 
+VERSION = _schema(
+    {
+        "clip_id": (pa.string(), "As in the manifest."),
+        "speaker_id": (pa.string(), "Who speaks."),
+        "split": (pa.string(), "train, val or test; empty where the clip is left out."),
+        "reason": (pa.string(), "Why it is left out; empty where it is kept."),
+        "detail": (pa.string(), "One sentence about that."),
+        "frames": (pa.int32(), "Length that is used; 0 where it is left out."),
+        "content": (pa.string(), "Digest of what a model sees of it; empty where left out."),
+    }
+)
+
 COMPARED = _schema(
     {
         "content": (pa.string(), "Digest of the clip's rows, as in the evidence."),

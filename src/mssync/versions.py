@@ -34,9 +34,14 @@ def dataset_revision(
         decisions: What `build_dataset` decided.
         smoothing_frames: How landmarks are smoothed as they are read.
     """
-    rows = sorted(records.digest(*(str(row[name]) for name in _SEEN)) for row in clips)
+    rows = sorted(clip_digest(row) for row in clips)
     verdicts = sorted(f"{decision.clip_id}\t{decision.reason}" for decision in decisions)
     return records.digest(rows, verdicts, str(smoothing_frames))
+
+
+def clip_digest(row: records.Row) -> str:
+    """SHA-256 over what a model sees of a row of `records.CLIPS`."""
+    return records.digest(*(str(row[name]) for name in _SEEN))
 
 
 def source_digest(*names: str) -> str:

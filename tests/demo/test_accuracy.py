@@ -67,7 +67,7 @@ def test_the_summary_tells_what_the_landmarks_of_the_corpus_are_worth(corpus, ro
     row = follow(corpus / "media" / clip, params=params)
     records.write(
         tmp_path / "part-0.parquet",
-        [{"clip_id": clip, "sha256": "0"} | row],
+        [{"clip_id": clip, "sha256": "0", "content": "0"} | row],
         records.LANDMARKS,
     )
     line = accuracy.summary_line(tmp_path, corpus)

@@ -231,7 +231,7 @@ def show(tmp_path, root, monkeypatch):
             ("landmarks", records.LANDMARKS, landmark_row()),
             ("audio", records.AUDIO, audio_row()),
         ):
-            identity = {"clip_id": "talk/one.mp4", "sha256": sha256}
+            identity = {"clip_id": "talk/one.mp4", "sha256": sha256, "content": "0"}
             empty = {name: 0.0 for name in schema.names if name not in row}
             arrays = {name: [] for name in empty if name.endswith(("_T", "_AM", "_AC"))}
             records.write(

@@ -48,7 +48,8 @@ def through(folder, sources, params, *, base):
         folder / "audio",
         folder / "ledger",
         folder / "dataset",
-        params.build_dataset,
+        # everybody is trained on: what each clip is worth, not what it shares with others
+        params.build_dataset.model_copy(update={"val_ratio": 0.0, "test_ratio": 0.0}),
     )
     decided = {
         stage: {d.clip_id: d for d in read_decisions(folder / "ledger" / stage / DECISIONS)}

@@ -174,7 +174,12 @@ def _measure(
 ) -> Iterator[Row]:
     """Evidence of clips, in the order in which they are given."""
     identity = ("clip_id", "content")
-    points = PartReader(landmarks, records.LANDMARKS, columns=[*identity, "landmarks_TPD", *_FACE])
+    points = PartReader(
+        landmarks,
+        records.LANDMARKS,
+        columns=[*identity, "landmarks_TPD", *_FACE],
+        parts_in_memory=1,
+    )
     heard = PartReader(audio, records.AUDIO, columns=[*identity, *_SOUND])
     for clip, place in faces.items():
         at = sounds.get(clip)

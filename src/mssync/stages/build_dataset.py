@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mssync import records, versions
-from mssync.data import dataset
+from mssync.data import dataset, history
 from mssync.data.dataset import Dataset
 from mssync.data.splits import split_speakers
 from mssync.errors import InputError, StageFailedError
@@ -21,6 +21,7 @@ from mssync.selection.footage import Pair, pairs
 from mssync.selection.leaks import settle
 from mssync.selection.rules import SCORES
 from mssync.selection.verdicts import verdicts
+from mssync.timing import frame_time_s
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +73,19 @@ def run(
     write_decisions(ledger / "build_dataset" / DECISIONS, decisions, SCORES)
     rows = [_row(clips[clip], evidence[clip], splits[clip], params) for clip in sorted(kept)]
     _check_splits(rows, splits.values())
+    revision = versions.dataset_revision(rows, decisions, smoothing_frames=params.smoothing_frames)
     dataset.write(
         out,
         rows,
-        revision=versions.dataset_revision(
-            rows, decisions, smoothing_frames=params.smoothing_frames
-        ),
+        revision=revision,
         landmarks=landmarks,
         audio=audio,
         reasons=dict(sorted(reasons.items())),
         params=params.model_dump(mode="json"),
     )
+    speakers = {clip: row["speaker_id"] for clip, row in clips.items()}
+    facts = _facts(rows, reasons.total())
+    history.remember(history.folder_of(out), revision, rows, decisions, speakers, facts)
     counts = {split: count["clips"] for split, count in dataset.counts(rows).items()}
     logger.info("build-dataset: %s, rejected %d", counts, reasons.total())
     return {f"clips_{split}": count for split, count in counts.items()} | {
@@ -196,6 +199,16 @@ def _check_splits(rows: Iterable[Row], wanted: Iterable[str]) -> None:
             f"every clip of {emptied[0]} shows footage of another split ({LEAK}): give clips of "
             "one video the same speaker_id, or add other speakers"
         )
+
+
+def _facts(rows: Sequence[Row], rejected: int) -> dict[str, float]:
+    """What a list of versions tells of one."""
+    return {
+        "clips": len(rows),
+        "left out": rejected,
+        "speakers": len({row["speaker_id"] for row in rows}),
+        "minutes": round(sum(frame_time_s(row["frames"]) for row in rows) / 60, 2),
+    }
 
 
 def _row(clip: Row, evidence: Evidence, split: str, params: BuildDataset) -> Row:

@@ -1,0 +1,137 @@
+"""What a growing dataset costs: build, a few clips more, other versions, DVC.
+
+    python -m bench.dataset [--json FILE] [--full]
+
+A corpus of parts is generated (`bench/_corpus.py`), of 10 000 and 20 000 clips of five seconds,
+with `--full` of 100 000, which needs 80 GB of disk. Every build is the command line's own, in a
+process of its own, whose peak memory is read when it ends.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import _corpus
+from mssync.records import write_text
+
+SIZES = (10_000, 20_000)
+FULL = (100_000,)
+FULL_BYTES = 80_000_000_000
+ROOT = Path(__file__).parents[1]
+
+app = typer.Typer(add_completion=False)
+
+
+def _build(folder: Path) -> tuple[float, float]:
+    """Seconds and peak memory in MB of one build."""
+    command = [
+        *(sys.executable, "-m", "mssync", "build-dataset", "--manifest", "data/manifest.parquet"),
+        *("--landmarks", "data/landmarks", "--audio", "data/audio", "--ledger", "ledger"),
+        *("--out", "data/dataset", "--params", str(ROOT / "params.yaml")),
+    ]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE)
+    told = process.stderr.read() if process.stderr else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(told.decode())
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def _dvc(folder: Path, *arguments: str) -> float:
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "-q", *arguments], cwd=folder, check=True,
+        env=os.environ | {"DVC_NO_ANALYTICS": "1"},
+    )  # fmt: skip
+    return time.perf_counter() - started
+
+
+def _files(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for kind in ("landmarks", "audio")
+        for path in (folder / "data" / kind).iterdir()
+    }
+
+
+def _grow(folder: Path, size: int, more: int) -> tuple[float, int, int]:
+    """Add clips: seconds of the build, parts that are new, parts that were rewritten."""
+    before = _files(folder)
+    _corpus.write(folder, range(size, size + more), workers=2)
+    seconds, _ = _build(folder)
+    after = _files(folder)
+    rewritten = sum(after.get(name) != when for name, when in before.items())
+    return seconds, len(after) - len(before), rewritten
+
+
+def _measure(size: int, workspace: Path, *, with_dvc: bool) -> dict[str, float]:
+    folder = workspace / str(size)
+    started = time.perf_counter()
+    _corpus.write(folder, range(size), workers=2)
+    _say(f"{size} clips generated in {time.perf_counter() - started:.0f} s")
+    found: dict[str, float] = {}
+    found["build_s"], found["build_peak_mb"] = _build(folder)
+    found["build_again_s"], found["build_again_peak_mb"] = _build(folder)
+    if with_dvc:
+        outs = ("data/landmarks", "data/audio", "data/dataset", "data/manifest.parquet")
+        _dvc(folder, "init", "--no-scm")
+        _dvc(folder, "remote", "add", "-d", "local", str(workspace / "remote"))
+        found["dvc_add_s"] = _dvc(folder, "add", "--no-commit", *outs) + _dvc(folder, "commit")
+        found["dvc_push_s"] = _dvc(folder, "push")
+    found["add_1_s"], found["add_1_parts"], found["add_1_rewritten"] = _grow(folder, size, 1)
+    if with_dvc:
+        found["dvc_status_1_s"] = _dvc(folder, "status")
+        found["dvc_add_1_s"] = _dvc(folder, "add", *outs)
+        found["dvc_push_1_s"] = _dvc(folder, "push")
+    grown = _grow(folder, size + 1, 1000)
+    found["add_1000_s"], found["add_1000_parts"], found["add_1000_rewritten"] = grown
+    found["files"] = sum(1 for path in (folder / "data").rglob("*") if path.is_file())
+    shutil.rmtree(folder)
+    return found
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@app.command()
+def main(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="100 000 clips; needs 80 GB.")] = False,
+) -> None:
+    """Measure, and print a table."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if full and free < FULL_BYTES:
+        typer.echo(
+            f"--full needs {FULL_BYTES / 1e9:.0f} GB in {tempfile.gettempdir()}, "
+            f"{free / 1e9:.0f} GB are free: set TMPDIR to a larger disk",
+            err=True,
+        )
+        raise typer.Exit(1)
+    sizes = FULL if full else SIZES
+    with tempfile.TemporaryDirectory() as name:
+        by_size = {size: _measure(size, Path(name), with_dvc=size == sizes[-1]) for size in sizes}
+    typer.echo(f"{'':<22}" + "".join(f"{size:>12}" for size in sizes))
+    for key in by_size[sizes[-1]]:
+        values = "".join(f"{by_size[size].get(key, float('nan')):>12.1f}" for size in sizes)
+        typer.echo(f"{key:<22}{values}")
+    if json_file:
+        largest = by_size[sizes[-1]]
+        write_text(json_file, json.dumps({**largest, "by_clips": by_size}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app()
