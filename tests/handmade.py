@@ -81,7 +81,8 @@ def write_inputs(folder, clips, *, pinned=None):
         folder: Laid out as a workspace.
         clips: What is special about each: scores; `cuts`, `lost`, `jumps` (ticks), `heard` (first
             tick with sound, and the one after the last), `lag_s`; `extraction`: the reason for
-            which `extract_audio` rejected it; `footage`: the clip whose picture and sound it has.
+            which `extract_audio` rejected it; `footage`: the clip whose picture and sound it has;
+            `points` (T, 68, 2) and `log_mel` (4 T, 26).
         pinned: Split of a speaker.
     """
     landmarks = Parts(folder / "data" / "landmarks", LANDMARKS, key="k", clips_per_part=2)
@@ -104,7 +105,9 @@ def write_inputs(folder, clips, *, pinned=None):
             identity
             | columns
             | {
-                "landmarks_TPD": (100 + 50 * rng.random((frames, 68, 2))).ravel(),
+                "landmarks_TPD": given.get(
+                    "points", 100 + 50 * rng.random((frames, 68, 2))
+                ).ravel(),
                 "confidence_T": rng.uniform(0.8, 1, frames).astype(np.float32),
                 "pose_TA": np.zeros(frames * 3, np.float32),
             }
@@ -120,7 +123,9 @@ def write_inputs(folder, clips, *, pinned=None):
         audio.add(
             identity
             | {
-                "log_mel_AM": rng.random(frames * 4 * BANDS).astype(np.float32),
+                "log_mel_AM": given.get("log_mel", rng.random((frames * 4, BANDS)))
+                .astype(np.float32)
+                .ravel(),
                 "mfcc_AC": rng.random(frames * 4 * 13).astype(np.float32),
                 "wide_mel_AM": np.zeros(0, np.float32),
                 "loudness_A": loudness(frames, lag_s=lag_s, heard=heard),

@@ -486,6 +486,58 @@ def diff(
 
 
 @app.command()
+def preflight(
+    dataset: Dataset = Path("data/dataset"),
+    most: Annotated[int, typer.Option("--clips", min=2, help="Clips to look at, at most.")] = 1000,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the findings to this file too.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Look for what would keep a sync expert at chance, before a GPU is rented.
+
+    Offsets of the sound, silence, frozen faces, people under two names, and
+    a linear map from mouths to sounds that has to beat guessing. Takes up
+    to two minutes. Exit code 1 if a fault is found.
+    """
+    import json
+    from dataclasses import asdict
+
+    from mssync.records import write_text
+    from mssync.render import preflight as text
+    from mssync.stages import _preflight
+
+    found = _preflight.run(dataset, most=most, seed=load(params).run.seed)
+    probe = "too few windows"
+    if found.probe:
+        probe = (
+            f"right {found.probe.accuracy:.1%} of {found.probe.windows} times, guessing "
+            f"{found.probe.chance:.1%} (p {found.probe.p_value:.1g}; {found.probe.on})"
+        )
+    lines = [
+        *text.splits(found.splits),
+        "",
+        f"  looked at          {found.looked_at} clips",
+        f"  silent             {found.silent_ratio:.1%}",
+        f"  frozen             {found.frozen_ratio:.1%}",
+        f"  mouth and level    correlation {found.correlation:.2f} (median)",
+        f"  same footage       {len(found.duplicates)} pairs",
+        f"  in sync            {found.believed_ratio:.0%} of the clips of 5 s or more show one lag",
+        f"  linear probe       {probe}",
+        "",
+        "  the sound comes after the mouth by, in clips that tell it:",
+        *text.histogram(found.offsets_ms),
+        "",
+        *(f"  FAULT {fault.cause}: {fault.detail}" for fault in found.faults),
+    ]
+    typer.echo("\n".join(lines if found.faults else [*lines, "  no fault found"]))
+    if json_file:
+        write_text(json_file, json.dumps(asdict(found), indent=1) + "\n")
+    if found.faults:
+        raise typer.Exit(1)
+
+
+@app.command()
 def preview(
     clip: Annotated[
         str, typer.Argument(help="Clip id of the manifest or a part of it, or a media file.")

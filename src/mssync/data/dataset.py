@@ -8,7 +8,7 @@ they are cut, smoothed and brought into the crop as they are read.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,10 +61,12 @@ class Dataset:
         """The version's name."""
         return str(self.metadata["revision"])
 
-    def clips(self, *splits: str) -> Iterator[Clip]:
-        """The clips of some splits, all without an argument, in the order in which parts hold them.
+    def clips(self, *splits: str, only: Collection[str] | None = None) -> Iterator[Clip]:
+        """Clips in the order in which parts hold them, with few in memory at a time.
 
-        Few are in memory at a time.
+        Args:
+            splits: Of these splits; none: of all.
+            only: Ids of those that are wanted; None: all.
 
         Raises:
             InputError: If a part is gone or is another than the dataset was built from.
@@ -79,7 +81,11 @@ class Dataset:
         audio = PartReader(
             self._parts("audio"), records.AUDIO, columns=[*identity, "frames", "log_mel_AM"]
         )
-        wanted = [row for row in self.rows if not splits or row["split"] in splits]
+        wanted = [
+            row
+            for row in self.rows
+            if (not splits or row["split"] in splits) and (only is None or row["clip_id"] in only)
+        ]
         wanted.sort(key=lambda row: (row["landmarks_part"], row["audio_part"]))
         for row in wanted:
             face = Place(row["landmarks_part"], row["landmarks_content"])
