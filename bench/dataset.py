@@ -36,7 +36,7 @@ def _build(folder: Path) -> tuple[float, float]:
     command = [
         *(sys.executable, "-m", "mssync", "build-dataset", "--manifest", "data/manifest.parquet"),
         *("--landmarks", "data/landmarks", "--audio", "data/audio", "--ledger", "ledger"),
-        *("--out", "data/dataset", "--params", str(ROOT / "params.yaml")),
+        *("--out", "data/dataset", "--card", "data/card", "--params", str(ROOT / "params.yaml")),
     ]
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE)

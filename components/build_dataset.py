@@ -15,7 +15,7 @@ def build_dataset(
     audio: dsl.Input[dsl.Dataset],
     params: dict[str, Any],
     dataset: dsl.Output[dsl.Dataset],
-    card: dsl.Output[dsl.Markdown],
+    card: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Decide which clips are used, cut them, and split by speaker.
@@ -37,19 +37,21 @@ def build_dataset(
         import shutil
         from pathlib import Path
 
-        from mssync.data.dataset import CARD, load_metadata
+        from mssync.data.dataset import load_metadata
         from mssync.params import BuildDataset, validate
+        from mssync.render.card import PAGE
         from mssync.stages import build_dataset as stage
 
-        out = Path("data/dataset")
+        out, told = Path("data/dataset"), Path("data/card")
         results = stage.run(
             steps.referred(manifest),
             steps.referred(landmarks),
             steps.referred(audio),
             Path("ledger"),
             out,
+            told,
             validate(BuildDataset, params, name="build_dataset"),
         )
         steps.refer(dataset, out, revision=load_metadata(out)["revision"])
-        shutil.copyfile(out / CARD, card.path)
+        shutil.copyfile(told / PAGE, card.path)
         steps.log_metrics(metrics, results)

@@ -138,6 +138,7 @@ def decided(root, tmp_path_factory):
         data / "audio",
         ledger,
         data / "dataset",
+        data / "card",
         params.build_dataset,
     )
 

@@ -205,12 +205,13 @@ def build_dataset(
     audio: Annotated[Path, typer.Option(help="Folder of audio-feature parts.")],
     ledger: Ledger,
     out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
+    card: Annotated[Path, typer.Option(help="Folder to write the version's card to.")],
     params: ParamsFile = PARAMS,
 ) -> None:
     """Decide which clips are used, cut them, and split by speaker."""
     from mssync.stages import build_dataset as stage
 
-    stage.run(manifest, landmarks, audio, ledger, out, load(params).build_dataset)
+    stage.run(manifest, landmarks, audio, ledger, out, card, load(params).build_dataset)
 
 
 @app.command()

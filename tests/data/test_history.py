@@ -30,6 +30,7 @@ def build(tmp_path, tiny):
             tmp_path / "data" / "audio",
             tmp_path / "ledger",
             out,
+            tmp_path / "data" / "card",
             params,
         )
         return dataset.load(out).revision

@@ -23,7 +23,10 @@ def workspace(tmp_path, root):
     """A sound workspace of eight clips."""
     write_inputs(tmp_path, {f"p{i}/a": {} for i in range(8)} | {"bad/a": {"loudness_db": -120}})
     build_dataset.run(
-        *inputs(tmp_path), tmp_path / "dataset", load(root / "params.test.yaml").build_dataset
+        *inputs(tmp_path),
+        tmp_path / "dataset",
+        tmp_path / "card",
+        load(root / "params.test.yaml").build_dataset,
     )
     return tmp_path
 

@@ -52,7 +52,7 @@ def test_the_graph_runs_as_any_user_without_network_and_capabilities(
     workspace = open_folder / "workspace"
     decision = json.loads((workspace / "promotion" / "decision.json").read_text())
     assert decision["decision"] in ("promote", "refuse")
-    written = workspace / "data" / "dataset" / "card.md"
+    written = workspace / "data" / "card" / "card.html"
     assert written.stat().st_uid == int(NOBODY.split(":")[0])
     tags = [run.data.tags for run in tracked_runs(workspace)]
     assert {tag["kfp_run_id"] for tag in tags} == {reports.name}

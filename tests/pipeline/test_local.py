@@ -98,7 +98,7 @@ def test_what_people_look_at_is_an_artifact_itself(finished):
     (gallery,) = (workspace / "kfp").glob("*/evaluate/gallery")
     assert gallery.read_bytes() == page
     (card,) = (workspace / "kfp").glob("*/build-dataset/card")
-    assert card.read_text() == (workspace / "data" / "dataset" / "card.md").read_text()
+    assert card.read_text() == (workspace / "data" / "card" / "card.html").read_text()
     assert evaluated["metrics"]["metadata"]["lse_d.all.level0.value"] > 0
 
 

@@ -48,6 +48,7 @@ def through(folder, sources, params, *, base):
         folder / "audio",
         folder / "ledger",
         folder / "dataset",
+        folder / "card",
         # everybody is trained on: what each clip is worth, not what it shares with others
         params.build_dataset.model_copy(update={"val_ratio": 0.0, "test_ratio": 0.0}),
     )

@@ -41,6 +41,7 @@ def build_again(tmp_path, tiny):
             tmp_path / "data" / "audio",
             tmp_path / "ledger",
             tmp_path / "dataset",
+            tmp_path / "card",
             params,
         )
         decisions = read_decisions(tmp_path / "ledger" / "build_dataset" / DECISIONS)
@@ -191,7 +192,9 @@ def test_nothing_left_is_a_failure_with_the_first_reason(build):
 
 def test_the_card_tells_what_was_left_out(build, tmp_path):
     build({**PEOPLE, "bad/a": {"frames": 43}})
-    assert "- too_short: 1" in (tmp_path / "dataset" / "card.md").read_text()
+    told = (tmp_path / "card" / "card.md").read_text()
+    assert "| build_dataset | 9 | 8 | too_short 1 |" in told
+    assert "| train | 6 | 6 | 0.24 |" in told
 
 
 def test_speakers_who_join_or_leave_move_nobody():
@@ -247,7 +250,7 @@ def test_the_revision_follows_all_that_a_model_sees_and_nothing_else(build, tmp_
 def test_no_array_is_copied_into_the_dataset(build, tmp_path):
     build(PEOPLE)
     files = sorted(path.name for path in (tmp_path / "dataset").iterdir())
-    assert [name.split("-")[0] for name in files] == ["card.md", "clips", "dataset.json"]
+    assert [name.split("-")[0] for name in files] == ["clips", "dataset.json"]
     parts = sum(path.stat().st_size for path in (tmp_path / "data").glob("*/part-*"))
     assert sum(path.stat().st_size for path in (tmp_path / "dataset").iterdir()) < parts / 20
 

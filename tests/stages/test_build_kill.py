@@ -37,7 +37,7 @@ sys.addaudithook(count)
 data = folder / "data"
 build_dataset.run(
     folder / "manifest.parquet", data / "landmarks", data / "audio", folder / "ledger",
-    data / "dataset", params,
+    data / "dataset", data / "card", params,
 )
 """
 
@@ -67,13 +67,15 @@ def prepared(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "workspace"
     params = load(root / "params.test.yaml").build_dataset
     write_inputs(folder, OLD)
-    build_dataset.run(*paths(folder), folder / "data" / "dataset", params)
+    build_dataset.run(*paths(folder), folder / "data" / "dataset", folder / "data" / "card", params)
     old = content(folder)
     write_inputs(folder, NEW)
     assert content(folder) == old
     undisturbed = folder.with_name("undisturbed")
     shutil.copytree(folder, undisturbed)
-    build_dataset.run(*paths(undisturbed), undisturbed / "data" / "dataset", params)
+    build_dataset.run(
+        *paths(undisturbed), undisturbed / "data" / "dataset", undisturbed / "data" / "card", params
+    )
     new = content(undisturbed)
     assert new[0] != old[0]
     return folder, old, new

@@ -65,6 +65,7 @@ def run_chain(folder, small_corpus, params):
         data / "audio",
         ledger,
         data / "dataset",
+        data / "card",
         params.build_dataset,
     )
     models = folder / "models"

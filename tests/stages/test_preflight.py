@@ -55,6 +55,7 @@ def look(tmp_path, tiny):
             tmp_path / "data" / "audio",
             tmp_path / "ledger",
             tmp_path / "data" / "dataset",
+            tmp_path / "data" / "card",
             BuildDataset(
                 **{**tiny.build_dataset.model_dump(), **OPEN, "val_ratio": 0, "test_ratio": 0}
             ),

@@ -7,7 +7,6 @@ they are cut, smoothed and brought into the crop as they are read.
 
 import json
 import os
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from mssync.records import Row
 from mssync.timing import ROWS_PER_FRAME, frame_time_s
 
 METADATA = "dataset.json"
-CARD = "card.md"
 _CLIPS = "clips-{}.parquet"
 _REVISION_DIGITS = 16
 
@@ -181,7 +179,6 @@ def write(
     records.write(folder / name, rows, records.CLIPS, metadata={"revision": revision})
     text = json.dumps(metadata, indent=1, sort_keys=True)
     records.write_text(folder / METADATA, text + "\n")
-    records.write_text(folder / CARD, card(revision, rows, reasons, params))
     for path in folder.glob(_CLIPS.format("*")):
         if path.name != name:
             path.unlink()
@@ -216,33 +213,3 @@ def counts(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
             "minutes": round(sum(frame_time_s(row["frames"]) for row in chosen) / 60, 2),
         }
     return found
-
-
-def card(
-    revision: str,
-    rows: Sequence[Row],
-    reasons: Mapping[str, int],
-    thresholds: Mapping[str, object],
-) -> str:
-    """The dataset card: what is in it, what was left out and why, in Markdown."""
-    lines = [
-        "# Dataset card",
-        "",
-        f"Revision `{revision}`",
-        "",
-        "| split | clips | speakers | minutes |",
-        "|---|---|---|---|",
-    ]
-    for split, count in counts(rows).items():
-        lines.append(
-            f"| {split} | {count['clips']} | {count['speakers']} | {count['minutes']:.2f} |"
-        )
-    lines += ["", "No speaker is in two splits.", "", "## Left out", ""]
-    lines += [f"- {reason}: {count}" for reason, count in reasons.items()] or ["Nothing."]
-    for title, column in (("Languages", "language"), ("Licences", "licence")):
-        found = Counter(str(row[column]) or "not stated" for row in rows)
-        lines += ["", f"## {title}", ""]
-        lines += [f"- {name}: {count} clips" for name, count in sorted(found.items())]
-    lines += ["", "## Thresholds", ""]
-    lines += [f"- {name}: {value}" for name, value in thresholds.items()]
-    return "\n".join(lines) + "\n"

@@ -46,7 +46,7 @@ def summary(workspace: Path, *, landmarks: str = "") -> str:
         "",
         f"Gallery:  {workspace / 'evaluation' / 'gallery' / 'index.html'}",
         f"MLflow:   make mlflow{name}   ({workspace / 'mlflow.db'})",
-        f"Data:     {workspace / 'data' / 'dataset' / 'card.md'}   (what was left out: "
+        f"Data:     {workspace / 'data' / 'card' / 'card.html'}   (what was left out: "
         f"make funnel{name})",
     ]
     return "\n".join(lines)

@@ -16,11 +16,13 @@ from mssync.errors import InputError, StageFailedError
 from mssync.ledger import DECISIONS, Decision, write_decisions
 from mssync.params import BuildDataset
 from mssync.records import Row
+from mssync.render.card import write as write_card
 from mssync.selection.evidence import Evidence, gather
 from mssync.selection.footage import Pair, pairs
 from mssync.selection.leaks import settle
 from mssync.selection.rules import SCORES
 from mssync.selection.verdicts import verdicts
+from mssync.stages import _card
 from mssync.timing import frame_time_s
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def run(
     audio: Path,
     ledger: Path,
     out: Path,
+    card: Path,
     params: BuildDataset,
 ) -> dict[str, float]:
     """Decide on every clip, cut to what is usable, split by speaker, and name the version.
@@ -45,6 +48,7 @@ def run(
         ledger: Folder of all stages' ledgers; the decisions of the extraction stages are read
             from it, this stage's own are written to it.
         out: The dataset's folder; what was measured is kept beside it, in `<out>.evidence/`.
+        card: Folder to write the version's card to.
         params: The stage's section; every threshold that only decides is in it.
 
     Returns:
@@ -83,6 +87,7 @@ def run(
         reasons=dict(sorted(reasons.items())),
         params=params.model_dump(mode="json"),
     )
+    write_card(card, _card.card(revision, rows, decisions, ledger, params))
     speakers = {clip: row["speaker_id"] for clip, row in clips.items()}
     facts = _facts(rows, reasons.total())
     history.remember(history.folder_of(out), revision, rows, decisions, speakers, facts)
