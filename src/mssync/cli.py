@@ -539,6 +539,45 @@ def preflight(
 
 
 @app.command()
+def takedown(
+    speakers: Annotated[
+        list[str] | None,
+        typer.Option("--speaker", help="Everything of this speaker; repeat for several."),
+    ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option("--source", help="Everything of this source, in any spelling."),
+    ] = None,
+    clips: Annotated[list[str] | None, typer.Option("--clip", help="This clip.")] = None,
+    reason: Annotated[
+        str, typer.Option(help="Said to whoever asks why it is not there.")
+    ] = "on request",
+    workspace: Annotated[Path, typer.Option(help="Folder the chain runs in.")] = Path(),
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Take people, sources or clips out of parts, tables, ledgers and dataset.
+
+    They never come back: a row in data/takedown.csv keeps the download from
+    fetching them. The dataset gets a new version. Models that were trained on
+    them are listed; they are not changed. Run it again if it was stopped.
+    """
+    from mssync.stages import _takedown
+
+    request = _takedown.Request(speakers or (), sources or (), clips or (), reason)
+    found = _takedown.run(workspace, request, tracking_uri=load(params).paths.tracking_uri)
+    typer.echo(f"{len(found.clips)} clips taken down, {found.parts} parts written anew or dropped")
+    for clip in found.clips:
+        typer.echo(f"  {clip}")
+    if found.before:
+        typer.echo(f"dataset {found.before[:12]} -> {found.after[:12] if found.after else 'none'}")
+    for trained in found.trained:
+        typer.echo(
+            f"trained on them: {trained.name} (run {trained.run_id}, dataset "
+            f"{trained.dataset_revision[:12]})"
+        )
+
+
+@app.command()
 def preview(
     clip: Annotated[
         str, typer.Argument(help="Clip id of the manifest or a part of it, or a media file.")

@@ -8,7 +8,7 @@ killed stage loses none.
 
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,10 +97,7 @@ class Parts:
                 path.unlink()
 
     def _write(self, folder: Path, rows: list[Row]) -> None:
-        identity = sorted(f"{row['clip_id']} {row['content']}" for row in rows)
-        name = records.digest(self._key, identity)[:16]
-        path = folder / f"part-{name}.parquet"
-        records.write(path, rows, self._schema, metadata={"key": self._key})
+        write_part(folder, rows, self._schema, self._key)
 
     def _is_ours(self, path: Path) -> bool:
         return records.read_metadata(path).get("key") == self._key
@@ -108,6 +105,45 @@ class Parts:
     @staticmethod
     def _files(folder: Path) -> list[Path]:
         return sorted(folder.glob(PATTERN))
+
+
+def write_part(
+    folder: Path,
+    rows: Sequence[Row],
+    schema: Any,  # noqa: ANN401 - pyarrow is untyped
+    key: str,
+) -> str:
+    """Write rows as a part; its name, which tells what is in it."""
+    identity = sorted(f"{row['clip_id']} {row['content']}" for row in rows)
+    name = PATTERN.replace("*", records.digest(key, identity)[:16])
+    records.write(folder / name, rows, schema, metadata={"key": key})
+    return name
+
+
+def replace_without(
+    folder: Path,
+    clips: Collection[str],
+    schema: Any,  # noqa: ANN401 - pyarrow is untyped
+) -> dict[str, str]:
+    """Write the parts that hold some clips once more without them; the old ones stay beside.
+
+    Args:
+        folder: Where the parts are.
+        clips: To leave out.
+        schema: The columns they must have.
+
+    Returns:
+        Name of the new part by that of the old one; empty where nothing is left of it.
+    """
+    replaced = dict[str, str]()
+    for path in sorted(folder.glob(PATTERN)):
+        ids = [row["clip_id"] for row in records.stream(path, schema, columns=["clip_id"])]
+        if not set(ids) & set(clips):
+            continue
+        rows = [row for row in records.stream(path, schema) if row["clip_id"] not in clips]
+        key = records.read_metadata(path)["key"]
+        replaced[path.name] = write_part(folder, rows, schema, key) if rows else ""
+    return replaced
 
 
 def read_parts(

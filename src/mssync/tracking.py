@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,6 +193,47 @@ def champion(uri: str, model_name: str) -> Champion | None:
     return Champion(
         str(version.version), version.tags["sha256"], version.tags["dataset_revision"], folder
     )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run or a registered model that a version of the dataset went into.
+
+    Attributes:
+        name: Name of the run, or of the model with its version.
+        run_id: The run.
+        dataset_revision: The version.
+    """
+
+    name: str
+    run_id: str
+    dataset_revision: str
+
+
+def trained_on(uri: str, revisions: Collection[str]) -> list[Trained]:
+    """Runs and registered models of some versions of the dataset, models last.
+
+    Raises:
+        ToolError: If the store cannot be used.
+    """
+    file = _uri(uri).removeprefix("sqlite:///")
+    if not revisions or (file != _uri(uri) and not Path(file).exists()):
+        return []
+    client = _client(uri)
+    found = []
+    with _explained(uri):
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        models = [each.name for each in client.search_registered_models()]
+        for revision in sorted(revisions):
+            wanted = f"tags.dataset_revision = '{revision}'"
+            for run in client.search_runs(experiments, wanted):
+                found.append(Trained(run.info.run_name, run.info.run_id, revision))
+        for model in models:
+            for version in client.search_model_versions(f"name = '{model}'"):
+                revision = version.tags.get("dataset_revision", "")
+                if revision in revisions:
+                    found.append(Trained(f"{model} {version.version}", version.run_id, revision))
+    return found
 
 
 def register_champion(

@@ -1,9 +1,6 @@
 """Killed before any change to the disk, a build leaves a whole version, and is made good."""
 
 import shutil
-import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -12,32 +9,21 @@ from mssync.data.validate import validate
 from mssync.params import load
 from mssync.stages import build_dataset
 from tests.handmade import write_inputs
+from tests.killing import killed
 
 OLD = {f"p{i}/a": {} for i in range(6)}
 # Later in the alphabet, and six fill whole parts: the parts of the old clips stay as they are.
 NEW = OLD | {"q/again": {"footage": "p2/a"}, "z/a": {}, "z/b": {"loudness_db": -120}}
-KILLED_AT = """
-import os, signal, sys
+BUILD = """
 from pathlib import Path
 from mssync.params import load
 from mssync.stages import build_dataset
 
-root, folder, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-params = load(root / "params.test.yaml").build_dataset
-changes = 0
-
-def count(event, arguments):
-    global changes
-    if event in ("os.rename", "os.remove", "os.mkdir") and str(folder) in str(arguments[0]):
-        changes += 1
-        if changes == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(count)
+folder = Path({folder!r})
 data = folder / "data"
 build_dataset.run(
     folder / "manifest.parquet", data / "landmarks", data / "audio", folder / "ledger",
-    data / "dataset", data / "card", params,
+    data / "dataset", data / "card", load(Path({root!r}) / "params.test.yaml").build_dataset,
 )
 """
 
@@ -47,12 +33,8 @@ def paths(folder):
     return folder / "manifest.parquet", data / "landmarks", data / "audio", folder / "ledger"
 
 
-def killed(root, folder, at):
-    """Build, killed before the change of the disk with this number; whether it was."""
-    command = [sys.executable, "-c", KILLED_AT, str(root), str(folder), str(at)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode in (0, -signal.SIGKILL), found.stderr
-    return found.returncode != 0
+def build(root, folder):
+    return BUILD.format(root=str(root), folder=str(folder))
 
 
 def content(folder):
@@ -87,13 +69,13 @@ def test_a_killed_build_leaves_the_old_version_or_the_new_one(root, prepared, tm
     for at in range(1, 100):
         folder = tmp_path / str(at)
         shutil.copytree(prepared_folder, folder)
-        went_on = not killed(root, folder, at)
+        went_on = not killed(build(root, folder), folder, at)
         found = content(folder)
         assert found in (old, new)
         seen.add(found[0])
         if went_on:
             break
-        assert not killed(root, folder, 0)  # again, to the end
+        assert not killed(build(root, folder), folder, 0)  # again, to the end
         assert content(folder) == new
         checked = validate(*paths(folder), folder / "data" / "dataset")
         assert checked.dataset == len(new[1])

@@ -1,7 +1,7 @@
 """What must never come back?
 
 A takedown list is a comma-separated UTF-8 file with a header (or any other format of a list). Its
-columns, of which one of the first four is needed:
+columns, of which one of the first five is needed:
 
 | column | what is taken down |
 |---|---|
@@ -9,6 +9,7 @@ columns, of which one of the first four is needed:
 | `speaker_id` | everything of this speaker, written exactly as in the list of sources |
 | `sha256` | these very bytes, wherever they come from: a file as it was fetched |
 | `uploader` | everything of this account, as the site names it |
+| `clip_id` | this clip, written exactly as in the manifest |
 | `reason` | said to whoever asks why; free text |
 | `date` | free text |
 
@@ -17,21 +18,25 @@ so a row for one video of a speaker names the source alone. `mssync.download.tak
 the order in which they are written.
 """
 
+import csv
+import io
 import logging
 import posixpath
 import re
 import sys
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from mssync import records
 from mssync.errors import InputError
 from mssync.lists import tables
 from mssync.lists.locations import SITE_PREFIX, scheme_of
 
 logger = logging.getLogger(__name__)
 
-WHAT = ("source", "speaker_id", "sha256", "uploader")
+WHAT = ("source", "speaker_id", "sha256", "uploader", "clip_id")
 COLUMNS = (*WHAT, "reason", "date")
 EMPTY = ",".join(COLUMNS) + "\n"  # a list that takes nothing down
 
@@ -69,15 +74,18 @@ class Tombstones:
                 tombstones._add(row, f"{path}, row {number}")
         return tombstones
 
-    def match(self, source: str, speaker_id: str) -> str | None:
+    def match(self, source: str, speaker_id: str, clip_id: str = "") -> str | None:
         """Why a source was taken down; None if it was not.
 
         Args:
             source: As written in the list of sources.
             speaker_id: The same.
+            clip_id: Of the clip that the list makes of it.
         """
         by_source, by_speaker = self._reasons["source"], self._reasons["speaker_id"]
-        found = by_speaker.get(speaker_id) if by_speaker else None
+        found = self._reasons["clip_id"].get(clip_id)
+        if found is None and by_speaker:
+            found = by_speaker.get(speaker_id)
         if found is None and by_source:
             found = by_source.get(same_source(source))
         return found
@@ -113,6 +121,34 @@ class Tombstones:
             elif column == "uploader":
                 value = _same_name(value)
             self._reasons[column][value] = reason
+
+
+def append(path: Path, row: Mapping[str, str]) -> None:
+    """Add a row to a takedown list, if it has no such row; a missing list is begun.
+
+    Args:
+        path: The list, comma-separated.
+        row: Cells by column.
+
+    Raises:
+        InputError: If the list is of the wrong form, or not comma-separated.
+    """
+    if tables.format_of(path.name) != tables.COMMA:
+        raise InputError(f"{path}: rows are added to a comma-separated list (.csv) only")
+    known = []
+    if path.exists() and path.stat().st_size:
+        _check_columns(path)
+        known = [
+            {name: there.get(name, "") for name in COLUMNS} for _, there in tables.read_rows(path)
+        ]
+    wanted = {name: row.get(name, "") for name in COLUMNS}
+    if any(all(there[name] == wanted[name] for name in WHAT) for there in known):
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*known, wanted])
+    records.write_text(path, text.getvalue())
 
 
 def same_source(source: str) -> str:

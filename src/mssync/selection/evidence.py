@@ -5,7 +5,7 @@ parameters that shape what is measured, and for one version of the code.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -118,6 +118,20 @@ def gather(
     if keep:
         store.tidy(wanted)
     return {clip: _evidence(rows[clip], face, sounds.get(clip)) for clip, face in faces.items()}
+
+
+def forget(cache: Path, clips: Collection[str]) -> None:
+    """Remove what was measured of some clips from the cache."""
+    for path in sorted(cache.glob("evidence-*.parquet")):
+        rows = records.read(path, None)
+        left = [row for row in rows if row["clip_id"] not in clips]
+        if len(left) == len(rows):
+            continue
+        if left:
+            key = records.read_metadata(path)["key"]
+            records.write(path, left, records.EVIDENCE, metadata={"key": key})
+        else:
+            path.unlink()
 
 
 class _Cache:

@@ -4,26 +4,23 @@ No landmark and no sound is copied: the dataset is a list over the parts, cheap 
 """
 
 import logging
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mssync import records, versions
-from mssync.data import dataset, history
+from mssync import records
+from mssync.data import dataset
 from mssync.data.dataset import Dataset
 from mssync.data.splits import split_speakers
 from mssync.errors import InputError, StageFailedError
 from mssync.ledger import DECISIONS, Decision, write_decisions
 from mssync.params import BuildDataset
 from mssync.records import Row
-from mssync.render.card import write as write_card
 from mssync.selection.evidence import Evidence, gather
 from mssync.selection.footage import Pair, pairs
 from mssync.selection.leaks import settle
 from mssync.selection.rules import SCORES
 from mssync.selection.verdicts import verdicts
-from mssync.stages import _card
-from mssync.timing import frame_time_s
+from mssync.stages._version import Places, write_version
 
 logger = logging.getLogger(__name__)
 
@@ -73,28 +70,20 @@ def run(
     found = pairs(evidence, cache=cache)
     decisions = _quarantine(decisions, found, splits, before)
     kept = {decision.clip_id for decision in decisions if decision.kept}
-    reasons = Counter(decision.reason for decision in decisions if not decision.kept)
-    write_decisions(ledger / "build_dataset" / DECISIONS, decisions, SCORES)
+    rejected = len(decisions) - len(kept)
     rows = [_row(clips[clip], evidence[clip], splits[clip], params) for clip in sorted(kept)]
     _check_splits(rows, splits.values())
-    revision = versions.dataset_revision(rows, decisions, smoothing_frames=params.smoothing_frames)
-    dataset.write(
-        out,
+    write_version(
+        Places(out, card, landmarks, audio, ledger),
         rows,
-        revision=revision,
-        landmarks=landmarks,
-        audio=audio,
-        reasons=dict(sorted(reasons.items())),
-        params=params.model_dump(mode="json"),
+        decisions,
+        params,
+        speakers={clip: row["speaker_id"] for clip, row in clips.items()},
     )
-    write_card(card, _card.card(revision, rows, decisions, ledger, params))
-    speakers = {clip: row["speaker_id"] for clip, row in clips.items()}
-    facts = _facts(rows, reasons.total())
-    history.remember(history.folder_of(out), revision, rows, decisions, speakers, facts)
     counts = {split: count["clips"] for split, count in dataset.counts(rows).items()}
-    logger.info("build-dataset: %s, rejected %d", counts, reasons.total())
+    logger.info("build-dataset: %s, rejected %d", counts, rejected)
     return {f"clips_{split}": count for split, count in counts.items()} | {
-        "clips_rejected": reasons.total()
+        "clips_rejected": rejected
     }
 
 
@@ -204,16 +193,6 @@ def _check_splits(rows: Iterable[Row], wanted: Iterable[str]) -> None:
             f"every clip of {emptied[0]} shows footage of another split ({LEAK}): give clips of "
             "one video the same speaker_id, or add other speakers"
         )
-
-
-def _facts(rows: Sequence[Row], rejected: int) -> dict[str, float]:
-    """What a list of versions tells of one."""
-    return {
-        "clips": len(rows),
-        "left out": rejected,
-        "speakers": len({row["speaker_id"] for row in rows}),
-        "minutes": round(sum(frame_time_s(row["frames"]) for row in rows) / 60, 2),
-    }
 
 
 def _row(clip: Row, evidence: Evidence, split: str, params: BuildDataset) -> Row:

@@ -157,7 +157,7 @@ def _work(
         )
 
         def refuse(source: Source) -> Result | None:
-            reason = tombstones.match(source.written, source.speaker_id)
+            reason = tombstones.match(source.written, source.speaker_id, source.clip_id)
             if reason is None:  # a relative source may be taken down by its whole address
                 reason = tombstones.match(source.location, source.speaker_id)
             return None if reason is None else Result("taken_down", f"taken down: {reason}")
