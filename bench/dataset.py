@@ -21,6 +21,7 @@ from typing import Annotated
 import typer
 
 from bench import _corpus
+from mssync.data import history
 from mssync.records import write_text
 
 SIZES = (10_000, 20_000)
@@ -33,13 +34,21 @@ app = typer.Typer(add_completion=False)
 
 def _build(folder: Path) -> tuple[float, float]:
     """Seconds and peak memory in MB of one build."""
-    command = [
-        *(sys.executable, "-m", "mssync", "build-dataset", "--manifest", "data/manifest.parquet"),
-        *("--landmarks", "data/landmarks", "--audio", "data/audio", "--ledger", "ledger"),
-        *("--out", "data/dataset", "--card", "data/card", "--params", str(ROOT / "params.yaml")),
-    ]
+    return _mssync(
+        folder,
+        *("build-dataset", "--manifest", "data/manifest.parquet", "--landmarks", "data/landmarks"),
+        *("--audio", "data/audio", "--ledger", "ledger", "--out", "data/dataset"),
+        *("--card", "data/card", "--params", str(ROOT / "params.yaml")),
+    )
+
+
+def _mssync(folder: Path, *arguments: str) -> tuple[float, float]:
+    """Seconds and peak memory in MB of a command."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mssync", *arguments],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
     told = process.stderr.read() if process.stderr else b""
     _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -50,7 +59,8 @@ def _build(folder: Path) -> tuple[float, float]:
 def _dvc(folder: Path, *arguments: str) -> float:
     started = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "dvc", "-q", *arguments], cwd=folder, check=True,
+        [sys.executable, "-m", "dvc", "-q", *arguments],
+        cwd=folder, check=True, stdout=subprocess.DEVNULL,
         env=os.environ | {"DVC_NO_ANALYTICS": "1"},
     )  # fmt: skip
     return time.perf_counter() - started
@@ -95,6 +105,13 @@ def _measure(size: int, workspace: Path, *, with_dvc: bool) -> dict[str, float]:
         found["dvc_push_1_s"] = _dvc(folder, "push")
     grown = _grow(folder, size + 1, 1000)
     found["add_1000_s"], found["add_1000_parts"], found["add_1000_rewritten"] = grown
+    first = history.known(history.folder_of(folder / "data" / "dataset"))[0].revision
+    found["diff_s"], _ = _mssync(folder, "diff", first)
+    found["takedown_s"], _ = _mssync(
+        folder,
+        *("takedown", "--speaker", _corpus.name(size // 2)[1]),
+        *("--params", str(ROOT / "params.yaml")),
+    )
     found["files"] = sum(1 for path in (folder / "data").rglob("*") if path.is_file())
     shutil.rmtree(folder)
     return found

@@ -6,7 +6,7 @@ row per clip; T frames (25 Hz), A = 4 T audio rows (100 Hz), P = 68 points, D = 
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -324,10 +324,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _column(column: Any) -> list[Any]:  # noqa: ANN401 - pyarrow is untyped
+    values: Any
     if pa.types.is_list(column.type):
-        return [value.values.to_numpy(zero_copy_only=False) for value in column]
-    values: list[Any] = column.to_pylist()
-    return values
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False))
+        return [values[start:end] for start, end in pairwise([0, *ends.tolist()])]
+    values = column.to_pylist()
+    return list(values)
 
 
 def shaped(values: NDArray[Any], *shape: int, dtype: DTypeLike = np.float32) -> NDArray[Any]:

@@ -37,7 +37,7 @@ _INNER, _OUTER = ((61, 67), (62, 66), (63, 65)), ((50, 58), (51, 57), (52, 56))
 _MAX_SPREAD_FRAMES = 24
 _SPREAD_STEP_FRAMES = 2
 _FEWEST_TICKS_OF_DRIFT = 200
-_CONSTANT = 1e-6  # a feature with a smaller spread does not move
+_CONSTANT = 1e-10  # a feature with a smaller variance does not move
 _SILENT = 1e-4  # spread of a band's level, in nats
 _STILL = 1e-4  # a mouth that moves by less, in inter-ocular distances, is still
 
@@ -150,17 +150,27 @@ def _scores(
     place_t = ticks / max(1, len(counted_T) - 1) - 0.5
     centre_Lt = ROWS_PER_FRAME * (ticks + lags_L[:, None] + spread_frames * place_t)
     around_AB = np.lib.stride_tricks.sliding_window_view(sound_AB, ROWS_PER_FRAME, axis=0).mean(-1)
+    around_AB -= around_AB.mean(axis=0)  # moments of what is centred lose no digits
     first_Lt = centre_Lt - ROWS_PER_FRAME / 2
     paired_Lt = (first_Lt >= 0) & (first_Lt <= len(around_AB) - 1)
     pairs_L = paired_Lt.sum(axis=1)
-    heard_LtB = _between(around_AB, first_Lt)
-    seen_LtK = np.broadcast_to(motion_TK[ticks], (len(lags_L), *motion_TK[ticks].shape))
-    x, y = _standard(seen_LtK, paired_Lt), _standard(heard_LtB, paired_Lt)
+    x_tK = motion_TK[ticks] - motion_TK[ticks].mean(axis=0)
+    y_LtB = _between(around_AB, first_Lt) * paired_Lt[..., None]
     n = np.maximum(1, pairs_L)[:, None, None].astype(np.float64)
-    xt, yt = x.transpose(0, 2, 1), y.transpose(0, 2, 1)
-    xx = xt @ x / n + _RIDGE * np.eye(x.shape[2])
-    yy = yt @ y / n + _RIDGE * np.eye(y.shape[2])
-    xy = xt @ y / n
+
+    # moments of the pairs of each lag
+    weight_Lt = paired_Lt.astype(np.float32)
+    squares_tKK = x_tK[:, :, None] * x_tK[:, None, :]
+    mean_x, mean_y = (weight_Lt @ x_tK)[:, :, None] / n, y_LtB.sum(axis=1)[:, :, None] / n
+    xx = np.tensordot(weight_Lt, squares_tKK, 1) / n - mean_x * mean_x.transpose(0, 2, 1)
+    yy = y_LtB.transpose(0, 2, 1) @ y_LtB / n - mean_y * mean_y.transpose(0, 2, 1)
+    xy = x_tK.T @ y_LtB / n - mean_x * mean_y.transpose(0, 2, 1)
+
+    # their correlations
+    scale_x, scale_y = _inverse_spread(xx), _inverse_spread(yy)
+    xx = xx * scale_x * scale_x.transpose(0, 2, 1) + _RIDGE * np.eye(xx.shape[1])
+    yy = yy * scale_y * scale_y.transpose(0, 2, 1) + _RIDGE * np.eye(yy.shape[1])
+    xy = xy * scale_x * scale_y.transpose(0, 2, 1)
     explained = np.linalg.solve(xx, xy) @ np.linalg.solve(yy, xy.transpose(0, 2, 1))
     score_L: NDArray[np.float64] = np.trace(explained, axis1=1, axis2=2)
     score_L[pairs_L < max(_FEWEST_TICKS / 2, len(ticks) / 2)] = np.nan
@@ -179,14 +189,13 @@ def _between(x_AB: NDArray[np.float32], row_Lt: NDArray[np.float64]) -> NDArray[
     return mixed
 
 
-def _standard(x: NDArray[np.float32], paired: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Zero mean and unit spread over the pairs of each lag; 0 elsewhere and where constant."""
-    weight = paired[..., None].astype(np.float32)
-    n = np.maximum(1, weight.sum(axis=1, keepdims=True))
-    centred = (x - np.einsum("ltk,lt->lk", x, weight[..., 0])[:, None] / n) * weight
-    spread = np.sqrt(np.einsum("ltk,ltk->lk", centred, centred)[:, None] / n)
-    scaled: NDArray[np.float32] = centred / np.where(spread > _CONSTANT, spread, np.inf)
-    return scaled
+def _inverse_spread(covariance_LKK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One over the standard deviations, (L, K, 1); 0 where a feature is constant."""
+    variance = np.diagonal(covariance_LKK, axis1=1, axis2=2)[:, :, None]
+    inverse: NDArray[np.float64] = np.where(
+        variance > _CONSTANT, 1 / np.sqrt(np.maximum(variance, _CONSTANT)), 0
+    )
+    return inverse
 
 
 def _refined(x_N: NDArray[np.float64], score_N: NDArray[np.float64], best: int) -> float:
