@@ -442,7 +442,15 @@ def versions(
     found = history.known(history.folder_of(dataset))
     if not found:
         raise InputError(f"{history.folder_of(dataset)} remembers no version: run build-dataset")
-    typer.echo(text.listing([(version.revision, version.facts) for version in found]))
+    lost = history.lost(history.folder_of(dataset))
+    typer.echo(
+        text.listing(
+            [
+                (each.revision, {**each.facts, "": "purged" if each.revision in lost else ""})
+                for each in found
+            ]
+        )
+    )
 
 
 @app.command()
@@ -552,6 +560,13 @@ def takedown(
     reason: Annotated[
         str, typer.Option(help="Said to whoever asks why it is not there.")
     ] = "on request",
+    purge: Annotated[
+        bool,
+        typer.Option(
+            "--purge", help="Then delete them from older versions and the media store too."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a purge.")] = False,
     workspace: Annotated[Path, typer.Option(help="Folder the chain runs in.")] = Path(),
     params: ParamsFile = PARAMS,
 ) -> None:
@@ -560,8 +575,12 @@ def takedown(
     They never come back: a row in data/takedown.csv keeps the download from
     fetching them. The dataset gets a new version. Models that were trained on
     them are listed; they are not changed. Run it again if it was stopped.
+
+    With --purge the parts of older versions are deleted from DVC's cache and
+    remotes, and media from the store. Versions that used them are lost.
     """
-    from mssync.stages import _takedown
+    from mssync.media.store import MediaStore, default_folder
+    from mssync.stages import _purge, _takedown
 
     request = _takedown.Request(speakers or (), sources or (), clips or (), reason)
     found = _takedown.run(workspace, request, tracking_uri=load(params).paths.tracking_uri)
@@ -575,6 +594,17 @@ def takedown(
             f"trained on them: {trained.name} (run {trained.run_id}, dataset "
             f"{trained.dataset_revision[:12]})"
         )
+    if not purge:
+        return
+    ever = _takedown.clips_ever(workspace, request)
+    for revision in _purge.lost(workspace, ever):
+        typer.echo(f"can no longer be restored after the purge: dataset {revision[:12]}")
+    if not (yes or typer.confirm("Delete them for good?")):
+        raise typer.Exit(1)
+    purged = _purge.run(workspace, ever, store=MediaStore(default_folder()))
+    typer.echo(f"{purged.parts} files of older versions and {purged.media} media deleted")
+    for place in purged.places:
+        typer.echo(f"  searched {place}")
 
 
 @app.command()

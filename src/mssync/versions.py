@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -101,6 +102,46 @@ def init_workspace(folder: Path, *, cache: Path) -> None:
     for setting in ("core.analytics", "core.check_update"):
         dvc(folder, "config", setting, "false")
     dvc(folder, "cache", "dir", str(cache))
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A place where DVC keeps files by their digest.
+
+    Attributes:
+        url: Of the folder that holds `files/md5`; a path or an address.
+        options: What fsspec needs to open it.
+    """
+
+    url: str
+    options: Mapping[str, str]
+
+
+_OPTIONS = {"endpointurl": "endpoint_url", "access_key_id": "key", "secret_access_key": "secret"}
+
+
+def object_stores(folder: Path) -> list[Objects]:
+    """The cache of a DVC project, and its remotes; none where the folder is no DVC project.
+
+    Raises:
+        ToolError: If DVC fails.
+    """
+    if not (folder / ".dvc").is_dir():
+        return []
+    found = [Objects(dvc(folder, "cache", "dir").strip(), {})]
+    settings = dict[str, dict[str, str]]()
+    for line in dvc(folder, "config", "--list").splitlines():
+        name, _, value = line.partition("=")
+        if name.startswith("remote."):
+            _, remote, setting = name.split(".", 2)
+            settings.setdefault(remote, {})[setting] = value
+    for given in settings.values():
+        url = given.get("url", "")
+        if "://" not in url:
+            url = str((folder / ".dvc" / url).resolve())
+        options = {_OPTIONS[name]: value for name, value in given.items() if name in _OPTIONS}
+        found.append(Objects(url, options))
+    return found
 
 
 def pending(folder: Path) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """People, sources and clips that are taken out of everything derived."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,14 +8,15 @@ import sys
 import mlflow
 import pytest
 
-from mssync import records, tracking
+from mssync import records, tracking, versions
 from mssync.data import dataset, history
 from mssync.data.validate import validate
+from mssync.download import takedown as tombstones
 from mssync.download.takedown import Tombstones
 from mssync.errors import InputError
 from mssync.ledger import DECISIONS, Decision, read_decisions, write_decisions
 from mssync.params import load
-from mssync.stages import _takedown, build_dataset
+from mssync.stages import _purge, _takedown, build_dataset
 from mssync.stages._takedown import Request
 from tests.handmade import write_inputs
 from tests.killing import killed
@@ -232,6 +234,96 @@ def test_the_command_tells_what_it_did(workspace, root):
     assert "3 clips taken down" in found.stdout
     assert "  p1/a.mp4\n" in found.stdout
     assert "dataset " in found.stdout
+
+
+def versioned(folder, tmp_path):
+    """Make a workspace a DVC project with its version in cache and remote."""
+    versions.init_workspace(folder, cache=tmp_path / "cache")
+    versions.dvc(folder, "remote", "add", "-d", "there", str(tmp_path / "remote"))
+    versions.dvc(folder, "add", "data/landmarks", "data/audio", "data/dataset")
+    versions.dvc(folder, "push")
+
+
+def held(place, clips):
+    """Files under a folder that hold landmarks or sound of one of the clips."""
+    found = []
+    for path in place.rglob("*"):
+        if path.is_file() and path.read_bytes()[:4] == b"PAR1":
+            rows = records.read(path, None)
+            arrays = {"landmarks_TPD", "log_mel_AM"} & set(rows[0])
+            if arrays and {row["clip_id"] for row in rows} & set(clips):
+                found.append(path)
+    return found
+
+
+def test_a_purge_leaves_nothing_of_them_in_cache_remote_and_store(workspace, tmp_path, store):
+    versioned(workspace, tmp_path)
+    request = Request(speakers=["p1"])
+    removed = _takedown.run(workspace, request, tracking_uri=NO_RUNS)
+    ever = _takedown.clips_ever(workspace, request)
+    assert ever == set(removed.clips)
+    digest = "d" * 64
+    store.adopt(make_file(store, b"media of p1"), sha256=digest)
+    tombstones.append(workspace / "data" / "takedown.csv", {"sha256": digest})
+    there = {place: held(tmp_path / place, ever) for place in ("cache", "remote")}
+    assert all(there.values())
+    files = {place: sum(p.is_file() for p in (tmp_path / place).rglob("*")) for place in there}
+    purged = _purge.run(workspace, ever, store=store)
+    assert purged.parts == sum(map(len, there.values()))
+    assert purged.media == 1
+    assert digest not in store
+    for place, gone in there.items():
+        assert not held(tmp_path / place, ever)
+        left = sum(path.is_file() for path in (tmp_path / place).rglob("*"))
+        assert left == files[place] - len(gone)
+    folder = history.folder_of(workspace / "data" / "dataset")
+    assert history.lost(folder) == _purge.lost(workspace, ever) == [removed.before]
+    validate(*paths(workspace), workspace / "data" / "dataset")
+
+
+def make_file(store, content):
+    file = store.partial("x")
+    file.write_bytes(content)
+    return file
+
+
+def test_the_bytes_of_a_source_are_named_unless_another_clip_of_it_stays(workspace):
+    path = workspace / "data" / "provenance.parquet"
+    digest = {"p1/b.mp4": "b" * 64}
+    rows = records.read(path, records.PROVENANCE)
+    told = [row | {"source_sha256": digest.get(row["clip_id"].split("#")[0], "")} for row in rows]
+    records.write(path, told, records.PROVENANCE)
+    take_down(workspace, clips=["p1/b.mp4#0-4000"])
+    stones = workspace / "data" / "takedown.csv"
+    assert Tombstones.read(stones).match_content("b" * 64) is None
+    take_down(workspace, sources=["p1/b.mp4"])
+    assert Tombstones.read(stones).match_content("b" * 64) == "on request"
+
+
+def test_the_command_asks_before_it_purges(workspace, tmp_path, root):
+    versioned(workspace, tmp_path)
+
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "mssync", "takedown", "--speaker", "p1", "--purge", "--params",
+             root / "params.test.yaml", *arguments],
+            cwd=workspace, capture_output=True, text=True, check=False, input="n\n",
+            env=os.environ | {"MSSYNC_MEDIA": str(tmp_path / "media")},
+        )  # fmt: skip
+
+    asked = command()
+    assert asked.returncode == 1
+    assert "can no longer be restored after the purge: dataset " in asked.stdout
+    assert held(tmp_path / "remote", ["p1/a.mp4"])
+    done = command("--yes")  # nothing is left to take down, but to purge
+    assert done.returncode == 0, done.stderr
+    assert not held(tmp_path / "remote", ["p1/a.mp4"])
+    listed = subprocess.run(
+        [sys.executable, "-m", "mssync", "versions"],
+        cwd=workspace, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    purged = [line.split()[-1] == "purged" for line in listed.stdout.splitlines()[1:]]
+    assert purged == [True, False]
 
 
 TAKEDOWN = """

@@ -17,6 +17,7 @@ from mssync.ledger import Decision
 from mssync.records import Row
 
 _FOLDER = "versions"
+_LOST = "purged.json"
 _DIGITS = 16
 _FEWEST_DIGITS = 4
 
@@ -88,6 +89,19 @@ def known(folder: Path) -> list[Version]:
     """All versions, the oldest first."""
     paths = sorted(folder.glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     return [_read(path) for path in paths]
+
+
+def mark_lost(folder: Path, revisions: Iterable[str]) -> None:
+    """Remember versions that can no longer be restored, for good."""
+    marked = sorted({*lost(folder), *revisions})
+    records.write_text(folder / _LOST, json.dumps(marked, indent=1) + "\n")
+
+
+def lost(folder: Path) -> list[str]:
+    """Versions that can no longer be restored, because clips of theirs were purged."""
+    path = folder / _LOST
+    found: list[str] = json.loads(path.read_text()) if path.exists() else []
+    return found
 
 
 def find(folder: Path, name: str) -> Version:

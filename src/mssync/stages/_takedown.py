@@ -37,6 +37,7 @@ JOURNAL = Path("data/takedown.under-way.json")
 TAKEN_DOWN = "taken_down"
 
 # A clip id is its source, then a cut, then a crop (docs/sources.md).
+_DIGEST = re.compile("[0-9a-f]{64}")
 _CLIP_ID = re.compile(r"(?P<source>.*?)(?:#\d+-(?:\d+|end))?(?:@[\d.,]+)?", re.DOTALL)
 
 
@@ -95,7 +96,7 @@ def run(workspace: Path, request: Request, *, tracking_uri: str) -> Removed:
     people = {row["clip_id"]: row["speaker_id"] for row in _manifest(workspace)}
     clips = {clip for clip, speaker in people.items() if _concerns(request, clip, speaker)}
     clips |= set(_read_journal(workspace))
-    for tombstone in _tombstones(workspace, request, people):
+    for tombstone in _tombstones(workspace, request, people, clips):
         append(workspace / TOMBSTONES, tombstone)
     if not clips:
         logger.warning("nothing of it is in %s: only the tombstone is left", workspace / MANIFEST)
@@ -123,13 +124,24 @@ def _concerns(request: Request, clip: str, speaker: str) -> bool:
     return any(same_source(source) == same_source(named) for named in request.sources)
 
 
+def clips_ever(workspace: Path, request: Request) -> set[str]:
+    """Clips of a request, of the present version and of all before."""
+    return {
+        row["clip_id"]
+        for version in history.known(history.folder_of(workspace / DATASET))
+        for row in version.rows()
+        if _concerns(request, row["clip_id"], row["speaker_id"])
+    }
+
+
 def _tombstones(
-    workspace: Path, request: Request, people: Mapping[str, str]
+    workspace: Path, request: Request, people: Mapping[str, str], clips: Collection[str]
 ) -> Iterator[dict[str, str]]:
     reason = {"reason": request.reason or "on request"}
+    origins = list(_stream(workspace / PROVENANCE, records.PROVENANCE))
     uploaders = {
         row["uploader"]
-        for row in _stream(workspace / PROVENANCE, records.PROVENANCE)
+        for row in origins
         if row["uploader"] and row["uploader"] == people.get(row["clip_id"])
     }
     for speaker in request.speakers:
@@ -138,6 +150,12 @@ def _tombstones(
         yield {"speaker_id": speaker, **channel, **reason}
     yield from ({"source": source, **reason} for source in request.sources)
     yield from ({"clip_id": clip, **reason} for clip in request.clips)
+    # their very bytes, under whatever name; but not a source of which other clips stay
+    digests = [(row["clip_id"], row["source_sha256"]) for row in origins]
+    digests += [(row["clip_id"], row["sha256"]) for row in _manifest(workspace)]
+    staying = {sha256 for clip, sha256 in digests if clip not in clips}
+    going = {sha256 for clip, sha256 in digests if clip in clips} - staying
+    yield from ({"sha256": each, **reason} for each in sorted(going) if _DIGEST.fullmatch(each))
 
 
 def _manifest(workspace: Path) -> list[Row]:
