@@ -54,7 +54,7 @@ def test_a_missing_input_is_one_message(mssync, root):
     params = root / "params.test.yaml"
     for command in (
         ("build-dataset", "--manifest", "m", "--landmarks", "l", "--audio", "a", "--ledger", "l",
-         "--out", "o"),
+         "--out", "o", "--card", "c"),
         ("train-syncers", "--dataset", "d", "--out", "o"),
         ("promote", "--metrics", "m.json", "--out", "d.json"),
     ):  # fmt: skip

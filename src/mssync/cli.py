@@ -372,7 +372,7 @@ def funnel(
     from mssync.render import funnel as text
     from mssync.selection.evidence import gather
     from mssync.selection.verdicts import verdicts
-    from mssync.stages.build_dataset import evidence_folder
+    from mssync.stages.build_dataset import LEAK, evidence_folder
 
     steps = read_funnel(ledger, stage_names())
     if not steps:
@@ -396,8 +396,13 @@ def funnel(
         cache=evidence_folder(data / "dataset"),
         keep=False,
     )
-    after = list(verdicts(ledger, evidence, section))
     before = read_decisions(ledger / "build_dataset" / DECISIONS)
+    leaks = {decision.clip_id: decision for decision in before if decision.reason == LEAK}
+    # thresholds do not change which clips share footage
+    after = [
+        leaks.get(decision.clip_id, decision) if decision.kept else decision
+        for decision in verdicts(ledger, evidence, section)
+    ]
     others = [found for found in steps if found.stage != "build_dataset"]
     typer.echo(f"With {', '.join(settings)}:\n")
     typer.echo(text.table([*others, step("build_dataset", after)]) + "\n")

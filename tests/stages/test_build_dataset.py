@@ -1,6 +1,8 @@
 import math
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -341,3 +343,28 @@ def test_clips_are_compared_once(build, build_again, tmp_path):
     _, decisions = build_again()
     assert decisions["p0/a"].reason == "leak_bridge"
     assert compared.stat().st_mtime_ns == before
+
+
+def test_a_dataset_of_an_older_form_is_replaced(build, tmp_path, caplog):
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / dataset.METADATA).write_text('{"revision": "old"}')
+    for name in ("clips.parquet", "card.md"):
+        (folder / name).write_text("old")
+    with pytest.raises(InputError, match="older version of mssync: run build-dataset again"):
+        dataset.load(folder)
+    build(PEOPLE)
+    assert "a new line of versions begins" in caplog.text
+    assert len(list(folder.iterdir())) == 2
+    assert len(dataset.load(folder).rows) == len(PEOPLE)
+
+
+def test_the_funnel_of_other_thresholds_keeps_what_leaks_out(build, tmp_path, root):
+    build({**PEOPLE, **REUPLOAD})
+    found = subprocess.run(
+        [sys.executable, "-m", "mssync", "funnel", "--set", "min_interocular_px=10",
+         "--params", root / "params.test.yaml"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "leak_bridge 1" in found.stdout
+    assert "No clip is decided otherwise" in found.stdout

@@ -6,6 +6,7 @@ they are cut, smoothed and brought into the crop as they are read.
 """
 
 import json
+import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from mssync.landmarks import crop, ibug
 from mssync.parts import PartReader, Place
 from mssync.records import Row
 from mssync.timing import ROWS_PER_FRAME, frame_time_s
+
+logger = logging.getLogger(__name__)
 
 METADATA = "dataset.json"
 _CLIPS = "clips-{}.parquet"
@@ -110,8 +113,26 @@ def load(folder: Path) -> Dataset:
         InputError: If the folder holds no dataset.
     """
     metadata = load_metadata(folder)
+    if "clips" not in metadata:
+        raise InputError(
+            f"{folder} was written by an older version of mssync: run build-dataset again"
+        )
     rows = records.read(folder / str(metadata["clips"]), records.CLIPS)
     return Dataset(folder, metadata, rows)
+
+
+def before(folder: Path) -> Dataset | None:
+    """The dataset in a folder; None where there is none, or one of an older form.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    if not (folder / METADATA).exists():
+        return None
+    if "clips" not in load_metadata(folder):
+        logger.warning("%s is of an older form: a new line of versions begins", folder)
+        return None
+    return load(folder)
 
 
 def load_clips(folder: Path) -> dict[str, list[Clip]]:
@@ -179,8 +200,8 @@ def write(
     records.write(folder / name, rows, records.CLIPS, metadata={"revision": revision})
     text = json.dumps(metadata, indent=1, sort_keys=True)
     records.write_text(folder / METADATA, text + "\n")
-    for path in folder.glob(_CLIPS.format("*")):
-        if path.name != name:
+    for path in folder.iterdir():
+        if path.name not in (METADATA, name) and path.is_file():
             path.unlink()
 
 

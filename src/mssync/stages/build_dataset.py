@@ -64,7 +64,7 @@ def run(
     if not kept:
         write_decisions(ledger / "build_dataset" / DECISIONS, decisions, SCORES)
         raise _nothing_left(decisions, ledger)
-    before = dataset.load(out) if (out / dataset.METADATA).exists() else None
+    before = dataset.before(out)
     by_speaker = _split(clips.values(), kept, params, before)
     splits = {clip: by_speaker[clips[clip]["speaker_id"]] for clip in kept}
     found = pairs(evidence, cache=cache)
