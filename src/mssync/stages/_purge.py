@@ -84,15 +84,16 @@ def _purge_objects(place: Objects, clips: Collection[str]) -> int:
 
 def _holds(files: fsspec.AbstractFileSystem, path: str, clips: Collection[str]) -> bool:
     """Whether a file is a part with one of the clips."""
-    with files.open(path, "rb") as file:
-        try:
-            table = pq.ParquetFile(file)
+    try:
+        # in this thread: one of Arrow's that still holds a Python file when the interpreter ends
+        # takes the process down
+        with files.open(path, "rb") as file, pq.ParquetFile(file) as table:
             names = set(table.schema_arrow.names)
             if "clip_id" not in names or not names & _ARRAYS:
                 return False
-            ids = table.read(columns=["clip_id"])["clip_id"].to_pylist()
-        except pa.ArrowException:
-            return False
+            ids = table.read(columns=["clip_id"], use_threads=False)["clip_id"].to_pylist()
+    except pa.ArrowException:
+        return False
     return not set(clips).isdisjoint(ids)
 
 
