@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from mssync.data.clips import Clip
-from mssync.data.sequences import Sequences
+from mssync.data.pack import pack_clips
 from mssync.params import TrainGenerator, TrainSyncers, load
 from mssync.tracking import NullTracker
 from mssync.training import generator
@@ -33,7 +33,7 @@ def clips(cluster):
         audio = rng.normal(-6, 3, (800, bands)).astype(np.float32)
         return Clip(f"clip{number}", f"speaker{number}", "train", motion, audio)
 
-    return [clip(number) for number in range(3)]
+    return pack_clips([clip(number) for number in range(3)])
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,12 @@ def guides(cluster, clips, tmp_path_factory):
     out = tmp_path_factory.mktemp("syncers")
     section = cluster.train_syncers.model_dump() | {"guide_steps": [1] * 4, "groups_per_step": 1}
     train_guides(
-        {"train": clips},
+        {"train": clips, "val": pack_clips([]), "test": pack_clips([])},
         TrainSyncers.model_validate(section),
         key="key",
         seed=0,
         device=CPU,
+        threads=1,
         tracker=NullTracker(),
         out=out,
     )
@@ -59,7 +60,7 @@ def guides(cluster, clips, tmp_path_factory):
 def trainer(cluster, clips, guides):
     section = cluster.train_generator.model_dump() | {"batch": 1}
     return generator.Trainer(
-        clips,
+        clips.statistics,
         guides,
         TrainGenerator.model_validate(section),
         kernel=cluster.train_syncers.kernel,
@@ -103,8 +104,7 @@ def test_the_critics_have_the_papers_size(trainer):
 
 
 def test_the_papers_sizes_take_a_step_with_every_term_of_the_loss(trainer, clips, cluster):
-    context = cluster.train_generator.context_frames
-    terms = trainer.train(Sequences(clips, frames=trainer.frames, context_frames=context))
+    terms = trainer.train(trainer.sequences(clips).draw(0, batch=1, seed=0, audio_range=9.0))
     weights = cluster.train_generator.weights.model_dump()
     assert {name for name, weight in weights.items() if weight} <= set(terms)
     assert all(torch.isfinite(term) for term in terms.values())

@@ -32,7 +32,9 @@ class Run(Section):
     seed: int = Field(ge=0, description="Seed of every random draw.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="`auto`: CUDA where there is one.")
     threads: Count = Field(description="Threads of torch, fixed because they change rounding.")
-    workers: Count = Field(description="Worker processes or connections of the data stages.")
+    workers: Count = Field(
+        description="Worker processes or connections of the data stages, threads that make batches."
+    )
 
 
 class Paths(Section):

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from mssync import pyramid
-from mssync.data.augment import Augmentation, augment, draw
+from mssync.data.augment import Augmentation, augmentation, uniforms
 from mssync.landmarks import ibug
 
 
@@ -17,13 +18,26 @@ def sound(rows=80, seed=0):
     return np.random.default_rng(seed).normal(-5, 3, (rows, 26)).astype(np.float32)
 
 
-def augmentation(scale=1.0, shift=(0.0, 0.0), flip=False, gain=0.0):
+def change(scale=1.0, shift=(0.0, 0.0), flip=False, gain=0.0):
     return Augmentation(
-        scale_N=np.array([scale], np.float32),
-        shift_ND=np.array([shift], np.float32),
-        flip_N=np.array([flip]),
-        gain_N=np.array([gain], np.float32),
+        scale_N=torch.tensor([scale]),
+        shift_ND=torch.tensor([shift]),
+        flip_N=torch.tensor([flip]),
+        gain_N=torch.tensor([gain]),
     )
+
+
+def apply(drawn, motion, audio):
+    """Arrays in, arrays out; one sample."""
+    found = drawn.apply(torch.from_numpy(motion[None]), torch.from_numpy(audio[None]))
+    return [tensor[0].numpy() for tensor in found]
+
+
+def augment(motion, audio, *, audio_range, rng):
+    low, high = (torch.from_numpy(bound) for bound in (motion.min((0, 1)), motion.max((0, 1))))
+    uniform = torch.from_numpy(uniforms(rng, 1))
+    drawn = augmentation(uniform, low[None], high[None], audio_range=audio_range)
+    return apply(drawn, motion, audio)
 
 
 def test_shapes_and_types_stay_and_inputs_too():
@@ -56,14 +70,15 @@ def test_a_face_larger_than_the_crop_is_made_no_larger_and_not_shifted():
 
 
 def test_draws_cover_their_ranges():
-    low, high = np.full((5000, 2), 0.3), np.full((5000, 2), 0.7)
-    drawn = draw(low, high, audio_range=20.0, rng=np.random.default_rng(0))
+    low, high = torch.full((5000, 2), 0.3), torch.full((5000, 2), 0.7)
+    uniform = torch.from_numpy(uniforms(np.random.default_rng(0), 5000))
+    drawn = augmentation(uniform, low, high, audio_range=20.0)
     assert drawn.scale_N.min() == pytest.approx(0.9, abs=0.001)
     assert drawn.scale_N.max() == pytest.approx(1.1, abs=0.001)
     assert drawn.gain_N.min() == pytest.approx(-2.0, abs=0.01)
     assert drawn.gain_N.max() == pytest.approx(2.0, abs=0.01)
-    assert drawn.flip_N.mean() == pytest.approx(0.5, abs=0.03)
-    assert np.abs(drawn.shift_ND.mean(axis=0)).max() < 0.02
+    assert drawn.flip_N.float().mean() == pytest.approx(0.5, abs=0.03)
+    assert drawn.shift_ND.mean(dim=0).abs().max() < 0.02
     assert drawn.shift_ND.max() > 0.25
 
 
@@ -82,41 +97,39 @@ def test_a_gain_changes_no_difference_between_energies():
 
 
 def test_flipping_twice_is_nothing():
-    motion, audio = face()[None], sound()[None]
-    once, _ = augmentation(flip=True).apply(motion, audio)
-    twice, _ = augmentation(flip=True).apply(once, audio)
+    motion, audio = face(), sound()
+    once, _ = apply(change(flip=True), motion, audio)
+    twice, _ = apply(change(flip=True), once, audio)
     np.testing.assert_allclose(twice, motion, atol=1e-6)
     assert not np.allclose(once, motion)
 
 
 def test_a_flip_swaps_left_and_right_and_keeps_the_mouth_s_opening():
     motion = face()
-    flipped = augmentation(flip=True).apply(motion[None], sound()[None])[0][0]
+    flipped, _ = apply(change(flip=True), motion, sound())
     np.testing.assert_allclose(flipped[:, 45, 0], 1 - motion[:, 36, 0], atol=1e-6)
     np.testing.assert_allclose(flipped[:, 45, 1], motion[:, 36, 1], atol=1e-6)
     np.testing.assert_allclose(ibug.mouth_opening(flipped), ibug.mouth_opening(motion), atol=1e-6)
 
 
 def test_scaling_leaves_the_crop_s_centre_where_it_is():
-    centre = np.full((1, 5, 68, 2), 0.5, np.float32)
-    scaled, _ = augmentation(scale=1.1).apply(centre, sound()[None])
+    centre = np.full((5, 68, 2), 0.5, np.float32)
+    scaled, _ = apply(change(scale=1.1), centre, sound())
     np.testing.assert_allclose(scaled, centre, atol=1e-6)
-    motion = face()[None]
-    scaled, _ = augmentation(scale=1.1).apply(motion, sound()[None])
+    motion = face()
+    scaled, _ = apply(change(scale=1.1), motion, sound())
     assert np.ptp(scaled) == pytest.approx(1.1 * np.ptp(motion), rel=1e-5)
 
 
 def test_augmenting_a_level_equals_going_down_after_augmenting():
     motion, audio = face(frames=43), sound(rows=172)
-    change = augmentation(scale=0.93, shift=(0.04, -0.02), flip=True, gain=1.5)
-    motion_first, audio_first = change.apply(motion[None], audio[None])
+    drawn = change(scale=0.93, shift=(0.04, -0.02), flip=True, gain=1.5)
+    motion_first, audio_first = apply(drawn, motion, audio)
     down_motion = pyramid.array_at_level(motion, 2)
     down_audio = pyramid.array_at_level(audio, 2)
-    motion_last, audio_last = change.apply(down_motion[None], down_audio[None])
-    np.testing.assert_allclose(
-        pyramid.array_at_level(motion_first[0], 2), motion_last[0], atol=1e-5
-    )
-    np.testing.assert_allclose(pyramid.array_at_level(audio_first[0], 2), audio_last[0], atol=1e-4)
+    motion_last, audio_last = apply(drawn, down_motion, down_audio)
+    np.testing.assert_allclose(pyramid.array_at_level(motion_first, 2), motion_last, atol=1e-5)
+    np.testing.assert_allclose(pyramid.array_at_level(audio_first, 2), audio_last, atol=1e-4)
 
 
 def test_the_same_seed_draws_the_same():

@@ -2,9 +2,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from mssync import pyramid
 from mssync.data.clips import Clip
+from mssync.data.pack import pack_clips
 from mssync.data.windows import MIN_GROUP, Windows
 
 
@@ -21,24 +23,32 @@ def numbered_clip(number, frames):
     )
 
 
+def windows_in(clips, level=0, kernel=7, valid_only=True):
+    return Windows(
+        pack_clips(clips),
+        level=level,
+        kernel=kernel,
+        valid_only=valid_only,
+        device=torch.device("cpu"),
+    )
+
+
 def windows_of(*frames, level=0, valid_only=True):
     clips = [numbered_clip(number, count) for number, count in enumerate(frames)]
-    return Windows(clips, level=level, kernel=7, valid_only=valid_only)
+    return windows_in(clips, level, valid_only=valid_only)
 
 
 def clips_and_starts(batch):
     """Clip and first frame of each window of a batch of level 0, both (G, N)."""
-    first = batch.motion_GN5PD[:, :, 0, 0, 0]
+    first = batch.motion_GN5PD[:, :, 0, 0, 0].numpy()
     return first // 1000, first % 1000
 
 
 def test_windows_are_five_samples_and_the_twenty_rows_of_the_same_time():
-    batch = windows_of(60, 90).sample(
-        "cross_clip", groups=3, largest=8, rng=np.random.default_rng(0)
-    )
+    batch = windows_of(60, 90).draw("cross_clip", 0, seed=0, groups=3, largest=8)
     assert batch.motion_GN5PD.shape == (3, 8, 5, 68, 2)
     assert batch.audio_GN20M.shape == (3, 8, 20, 26)
-    first = batch.motion_GN5PD[:, :, :1, 0, 0]
+    first = batch.motion_GN5PD[:, :, :1, 0, 0].numpy()
     np.testing.assert_array_equal(batch.motion_GN5PD[..., 5, 1], first + np.arange(5))
     np.testing.assert_allclose(batch.audio_GN20M[..., 3], first + np.arange(20) / 4)
 
@@ -52,7 +62,7 @@ def test_windows_of_higher_levels_are_those_of_the_pyramid(level):
         np.random.default_rng(0).random((101, 68, 2), dtype=np.float32),
         np.random.default_rng(1).random((404, 26), dtype=np.float32),
     )
-    windows = Windows([clip], level=level, kernel=7, valid_only=False)
+    windows = windows_in([clip], level, valid_only=False)
     motion = pyramid.array_at_level(clip.motion_TPD, level)
     audio = pyramid.array_at_level(clip.audio_AM, level)
     starts = np.arange(windows.count)
@@ -66,9 +76,9 @@ def test_windows_of_higher_levels_are_those_of_the_pyramid(level):
 
 @pytest.mark.parametrize(("pairs", "largest"), [("cross_clip", 30), ("same_clip", 12)])
 def test_windows_of_a_group_never_overlap(pairs, largest):
-    windows, rng = windows_of(31, 64, 120, 77), np.random.default_rng(0)
-    for _ in range(50):
-        batch = windows.sample(pairs, groups=4, largest=largest, rng=rng)
+    windows = windows_of(31, 64, 120, 77)
+    for step in range(50):
+        batch = windows.draw(pairs, step, seed=0, groups=4, largest=largest)
         for clips, starts in zip(*clips_and_starts(batch), strict=True):
             for clip in set(clips):
                 of_clip = sorted(starts[clips == clip])
@@ -76,9 +86,9 @@ def test_windows_of_a_group_never_overlap(pairs, largest):
 
 
 def test_same_clip_groups_come_from_one_clip_and_cross_clip_groups_from_several():
-    windows, rng = windows_of(100, 100, 100), np.random.default_rng(0)
-    same, _ = clips_and_starts(windows.sample("same_clip", groups=8, largest=12, rng=rng))
-    cross, _ = clips_and_starts(windows.sample("cross_clip", groups=8, largest=12, rng=rng))
+    windows = windows_of(100, 100, 100)
+    same, _ = clips_and_starts(windows.draw("same_clip", 0, seed=0, groups=8, largest=12))
+    cross, _ = clips_and_starts(windows.draw("cross_clip", 0, seed=0, groups=8, largest=12))
     assert (same == same[:, :1]).all()
     assert len(set(same[:, 0])) > 1
     assert all(len(set(group)) > 1 for group in cross)
@@ -86,10 +96,11 @@ def test_same_clip_groups_come_from_one_clip_and_cross_clip_groups_from_several(
 
 @pytest.mark.parametrize("pairs", ["cross_clip", "same_clip"])
 def test_every_window_is_drawn_about_as_often_as_any_other(pairs):
-    windows, rng = windows_of(43, 43), np.random.default_rng(0)
+    windows = windows_of(43, 43)
     drawn = np.zeros((2, 39))
-    for _ in range(300):
-        clips, starts = clips_and_starts(windows.sample(pairs, groups=4, largest=7, rng=rng))
+    for step in range(300):
+        batch = windows.draw(pairs, step, seed=0, groups=4, largest=7)
+        clips, starts = clips_and_starts(batch)
         np.add.at(drawn, (clips.astype(int), starts.astype(int)), 1)
     assert drawn.min() > 0.6 * drawn.mean()
     assert drawn.max() < 1.4 * drawn.mean()
@@ -103,10 +114,10 @@ def test_a_group_is_as_large_as_what_exists():
 
 
 def test_shorter_clips_give_smaller_groups_of_the_same_clip():
-    windows, rng = windows_of(30, 120), np.random.default_rng(0)
+    windows = windows_of(30, 120)
     sizes = {
-        windows.sample("same_clip", groups=2, largest=12, rng=rng).motion_GN5PD.shape[1]
-        for _ in range(30)
+        windows.draw("same_clip", step, seed=0, groups=2, largest=12).motion_GN5PD.shape[1]
+        for step in range(30)
     }
     assert sizes == {5, 12}
 
@@ -125,7 +136,7 @@ def test_clips_too_short_for_a_level_are_counted():
 
 def test_a_kernel_wider_than_a_clip_leaves_no_window():
     clips = [numbered_clip(0, 20)]
-    windows = Windows(clips, level=1, kernel=41, valid_only=False)
+    windows = windows_in(clips, 1, kernel=41, valid_only=False)
     assert (windows.too_short, windows.count) == (1, 0)
 
 
@@ -134,7 +145,7 @@ def test_a_level_without_a_group_says_so(pairs):
     for windows in (windows_of(20), windows_of(43, level=3)):
         assert windows.group_size(pairs, 48) < MIN_GROUP
         with pytest.raises(ValueError, match=f"no {pairs} group of 4 windows"):
-            windows.sample(pairs, groups=1, largest=48, rng=np.random.default_rng(0))
+            windows.draw(pairs, 0, seed=0, groups=1, largest=48)
 
 
 def test_no_clip_is_refused():
@@ -166,17 +177,17 @@ def test_no_window_makes_no_tile():
     assert (tiling.groups, tiling.dropped) == ([], 0)
 
 
-def test_the_same_seed_draws_the_same_batch():
+@pytest.mark.parametrize("pairs", ["cross_clip", "same_clip"])
+def test_a_step_of_a_seed_draws_the_same_batch_whenever_it_is_asked(pairs):
     windows = windows_of(60, 90)
     batches = [
-        windows.sample(
-            "cross_clip", groups=2, largest=8, rng=np.random.default_rng(seed), audio_range=9.0
-        )
-        for seed in (1, 1, 2)
+        windows.draw(pairs, step, seed=seed, groups=2, largest=8, audio_range=9.0)
+        for seed, step in ((1, 7), (1, 7), (1, 8), (2, 7))
     ]
-    np.testing.assert_array_equal(batches[0].motion_GN5PD, batches[1].motion_GN5PD)
-    np.testing.assert_array_equal(batches[0].audio_GN20M, batches[1].audio_GN20M)
-    assert not np.array_equal(batches[0].motion_GN5PD, batches[2].motion_GN5PD)
+    assert torch.equal(batches[0].motion_GN5PD, batches[1].motion_GN5PD)
+    assert torch.equal(batches[0].audio_GN20M, batches[1].audio_GN20M)
+    for other in batches[2:]:
+        assert not torch.equal(batches[0].audio_GN20M, other.audio_GN20M)
 
 
 def test_augmentation_is_one_draw_for_each_clip_of_each_group():
@@ -190,10 +201,8 @@ def test_augmentation_is_one_draw_for_each_clip_of_each_group():
         )
         for number in range(2)
     ]
-    windows = Windows(flat, level=0, kernel=7, valid_only=True)
-    batch = windows.sample(
-        "cross_clip", groups=2, largest=12, rng=np.random.default_rng(0), audio_range=10.0
-    )
+    windows = windows_in(flat)
+    batch = windows.draw("cross_clip", 0, seed=0, groups=2, largest=12, audio_range=10.0)
     faces = set()
     for group in range(2):
         number = batch.audio_GN20M[group, :, 0, 0] > 50
@@ -202,5 +211,5 @@ def test_augmentation_is_one_draw_for_each_clip_of_each_group():
             assert len(motion) > 1
             assert (motion == motion[0, 0]).all()
             assert (audio == audio[0, 0, 0]).all()
-            faces.add(motion[0, 0].tobytes())
+            faces.add(motion[0, 0].numpy().tobytes())
     assert len(faces) == 4

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from mssync import records, tracking
 from mssync.data import dataset
+from mssync.data.pack import open_pack, pack_clips
 from mssync.demo.server import serve
 from mssync.download.access import Access
 from mssync.download.addresses import Policy
@@ -128,6 +130,20 @@ def test_every_clip_of_the_list_comes_through(chain):
         "val": 1,
         "test": 2,
     }
+
+
+def test_training_packed_every_split_as_the_clips_are_read(chain):
+    version = dataset.load(chain.folder / "data" / "dataset")
+    for split, clips in dataset.load_clips(version.folder).items():
+        assert (dataset.pack_folder(version.folder, version.revision) / split).is_dir()
+        disk, memory = open_pack(version, split), pack_clips(clips)
+        rows = [
+            pack.level(0, kernel=7, device=torch.device("cpu")).rows_SX for pack in (disk, memory)
+        ]
+        np.testing.assert_array_equal(rows[0].numpy(), rows[1].numpy())
+        np.testing.assert_array_equal(disk.frames_C, memory.frames_C)
+        np.testing.assert_array_equal(disk.low_CD, memory.low_CD)
+        assert disk.statistics.audio_range == memory.statistics.audio_range
 
 
 def test_every_stage_decides_on_every_clip_once(chain):

@@ -10,6 +10,7 @@ import pytest
 
 from mssync import records, tracking, versions
 from mssync.data import dataset, history
+from mssync.data.pack import open_pack
 from mssync.data.validate import validate
 from mssync.download import takedown as tombstones
 from mssync.download.takedown import Tombstones
@@ -115,6 +116,15 @@ def test_clips_go_everywhere_and_the_rest_stays(workspace, request_, gone):
     assert checked.clips == len(CLIPS) - len(gone)
     assert found.after == dataset.load(workspace / "data" / "dataset").revision != found.before
     assert not (workspace / _takedown.JOURNAL).exists()
+
+
+def test_nothing_that_was_packed_of_an_older_version_stays(workspace):
+    version = dataset.load(workspace / "data" / "dataset")
+    open_pack(version, "train")
+    packed = dataset.pack_folder(version.folder, version.revision)
+    assert packed.is_dir()
+    take_down(workspace, clips=[version.rows[0]["clip_id"]])
+    assert not packed.exists()
 
 
 def test_only_the_parts_concerned_are_rewritten(workspace):

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from mssync.data.clips import Clip
+from mssync.data.pack import pack_clips
 from mssync.errors import InputError, ParamsError, TrainingDivergedError
 from mssync.models.generator import Generator
 from mssync.models.syncer import Syncer
@@ -111,15 +112,16 @@ def syncer(level):
     )
 
 
-def train(out, params, *, train=(), val=(), guides=(), tracker=None, key="k"):
+def train(out, params, *, train=(), val=(), guides=(), tracker=None, key="k", threads=1):
     return fit(
-        train or [clip(0), clip(1)],
-        val,
+        pack_clips(train or [clip(0), clip(1)]),
+        pack_clips(val),
         guides,
         params,
         kernel=7,
         seed=0,
         device=CPU,
+        threads=threads,
         tracker=tracker or NullTracker(),
         out=out,
         key=key,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mssync.data.clips import Clip
+from mssync.data.pack import pack_clips
 from mssync.errors import InputError, TrainingDivergedError
 from mssync.landmarks import ibug
 from mssync.params import load
@@ -72,13 +73,14 @@ def tiny(**changes):
     return load(ROOT / "params.yaml").train_syncers.model_copy(update=TINY | changes)
 
 
-def run(train, clips, out, *, tracker=None, key="key", seed=0, **changes):
+def run(train, clips, out, *, tracker=None, key="key", seed=0, threads=1, **changes):
     return train(
-        clips,
+        {split: pack_clips(found) for split, found in clips.items()},
         tiny(**changes),
         key=key,
         seed=seed,
         device=torch.device("cpu"),
+        threads=threads,
         tracker=tracker or NullTracker(),
         out=out,
     )

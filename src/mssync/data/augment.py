@@ -9,13 +9,16 @@ Axes: N samples, ... any axes between, P = 68 points, D = 2, M mel bands, T fram
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mssync.landmarks import ibug
 
 SCALES = (0.9, 1.1)
 GAIN = 0.1  # of the range of the log energies
 CENTRE = 0.5
+_DRAWS = 5  # scale, shift along both axes, mirror image, gain
 
 
 @dataclass(frozen=True)
@@ -29,92 +32,60 @@ class Augmentation:
         gain_N: Added to every log energy.
     """
 
-    scale_N: NDArray[np.float32]
-    shift_ND: NDArray[np.float32]
-    flip_N: NDArray[np.bool_]
-    gain_N: NDArray[np.float32]
+    scale_N: Tensor
+    shift_ND: Tensor
+    flip_N: Tensor
+    gain_N: Tensor
 
-    def apply(
-        self, motion: NDArray[np.float32], audio: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def apply(self, motion: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Augment motion (N, ..., 68, 2) and audio (N, ..., M); the inputs stay as they are."""
         scale = _spread(self.scale_N, motion.ndim)
         shift = self.shift_ND.reshape(len(motion), *[1] * (motion.ndim - 2), 2)
-        moved = (motion - np.float32(CENTRE)) * scale + shift + np.float32(CENTRE)
-        mirrored = moved[self.flip_N][..., ibug.FLIP, :]
+        moved = (motion - CENTRE) * scale + shift + CENTRE
+        flip = torch.tensor(ibug.FLIP, device=motion.device)
+        mirrored = moved.index_select(-2, flip)
         mirrored[..., 0] = 1 - mirrored[..., 0]
-        moved[self.flip_N] = mirrored
+        moved = torch.where(_spread(self.flip_N, motion.ndim), mirrored, moved)
         return moved, audio + _spread(self.gain_N, audio.ndim)
 
-    def take(self, index_N: NDArray[np.int64]) -> "Augmentation":
-        """The augmentation of the samples `index_N`, which may repeat."""
-        return Augmentation(
-            scale_N=self.scale_N[index_N],
-            shift_ND=self.shift_ND[index_N],
-            flip_N=self.flip_N[index_N],
-            gain_N=self.gain_N[index_N],
-        )
+
+def uniforms(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
+    """The random numbers that augmentations of samples of this shape take: (*shape, 5).
+
+    They are drawn on the CPU, so that they are the same on every device.
+    """
+    return rng.random((*shape, _DRAWS), dtype=np.float32)
 
 
-def draw(
-    low_ND: NDArray[np.float32],
-    high_ND: NDArray[np.float32],
-    *,
-    audio_range: float,
-    rng: np.random.Generator,
+def augmentation(
+    uniform_N5: Tensor, low_ND: Tensor, high_ND: Tensor, *, audio_range: float
 ) -> Augmentation:
-    """Draw one augmentation for each of N samples.
+    """One augmentation for each of N samples, on the device of its arguments.
 
     No face is enlarged beyond the crop, and every point stays in it. A face that is larger than
     the crop to begin with is not shifted along that axis.
 
     Args:
+        uniform_N5: Of `uniforms`.
         low_ND: Least coordinates of each sample over its points and frames, in crop sides.
         high_ND: Largest coordinates of each sample.
-        audio_range: Range of the log energies (`data.clips.Statistics.audio_range`).
-        rng: Source of every draw.
+        audio_range: Range of the log energies (`data.statistics.Statistics.audio_range`).
     """
-    samples = len(low_ND)
-    largest_N = np.maximum(1 / np.maximum(high_ND - low_ND, 1e-6).max(axis=1), SCALES[0])
-    scale_N = np.minimum(rng.uniform(*SCALES, samples), largest_N)
+    smallest, span = SCALES[0], SCALES[1] - SCALES[0]
+    largest_N = (1 / (high_ND - low_ND).clamp(min=1e-6).amax(dim=1)).clamp(min=smallest)
+    scale_N = torch.minimum(smallest + span * uniform_N5[:, 0], largest_N)
     low_ND = (low_ND - CENTRE) * scale_N[:, None] + CENTRE
     high_ND = (high_ND - CENTRE) * scale_N[:, None] + CENTRE
     room_ND = 1 - (high_ND - low_ND)
-    inside_ND = rng.uniform(size=room_ND.shape) * np.maximum(room_ND, 0) - low_ND
-    shift_ND = np.where(room_ND > -1e-6, inside_ND, 0)
+    inside_ND = uniform_N5[:, 1:3] * room_ND.clamp(min=0) - low_ND
     return Augmentation(
-        scale_N=scale_N.astype(np.float32),
-        shift_ND=shift_ND.astype(np.float32),
-        flip_N=rng.random(samples) < 0.5,
-        gain_N=rng.uniform(-GAIN, GAIN, samples).astype(np.float32) * np.float32(audio_range),
+        scale_N=scale_N,
+        shift_ND=torch.where(room_ND > -1e-6, inside_ND, 0),
+        flip_N=uniform_N5[:, 3] < 0.5,
+        gain_N=(2 * uniform_N5[:, 4] - 1) * GAIN * audio_range,
     )
 
 
-def augment(
-    motion_TPD: NDArray[np.float32],
-    audio_AM: NDArray[np.float32],
-    *,
-    audio_range: float,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Augment one sample, by one draw.
-
-    Args:
-        motion_TPD: Landmarks (T, 68, 2), in crop sides.
-        audio_AM: Log mel energies (A, M).
-        audio_range: Range of the log energies (`data.clips.Statistics.audio_range`).
-        rng: Source of every draw.
-
-    Returns:
-        New arrays of the same shapes.
-    """
-    low_ND = motion_TPD.min(axis=(0, 1))[None]
-    high_ND = motion_TPD.max(axis=(0, 1))[None]
-    drawn = draw(low_ND, high_ND, audio_range=audio_range, rng=rng)
-    motion_NTPD, audio_NAM = drawn.apply(motion_TPD[None], audio_AM[None])
-    return motion_NTPD[0], audio_NAM[0]
-
-
-def _spread(values_N: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+def _spread(values_N: Tensor, dimensions: int) -> Tensor:
     """Shape (N,) with trailing axes of length 1."""
     return values_N.reshape(-1, *[1] * (dimensions - 1))

@@ -8,6 +8,7 @@ they are cut, smoothed and brought into the crop as they are read.
 import json
 import logging
 import os
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,19 @@ def before(folder: Path) -> Dataset | None:
     return load(folder)
 
 
+def pack_folder(folder: Path, revision: str) -> Path:
+    """Where a version in `folder` is kept packed for training (`data.pack`)."""
+    return folder.with_name(f"{folder.name}.pack") / revision[:_REVISION_DIGITS]
+
+
+def drop_packs(folder: Path, *, but: str | None = None) -> None:
+    """Delete what is packed of every version in `folder` but one."""
+    kept = pack_folder(folder, but) if but else None
+    for pack in pack_folder(folder, "").glob("*"):
+        if pack != kept:
+            shutil.rmtree(pack)
+
+
 def load_clips(folder: Path) -> dict[str, list[Clip]]:
     """All clips by split, sorted by id; every split is a key.
 
@@ -203,6 +217,7 @@ def write(
     for path in folder.iterdir():
         if path.name not in (METADATA, name) and path.is_file():
             path.unlink()
+    drop_packs(folder, but=revision)
 
 
 def _clip(row: Row, face: Row, sound: Row, *, smoothing_frames: int) -> Clip:

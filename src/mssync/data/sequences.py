@@ -5,7 +5,7 @@ M mel bands, N clips.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mssync.data.augment import augment
-from mssync.data.clips import Clip
+from mssync.data.augment import augmentation, uniforms
+from mssync.data.pack import Pack
 from mssync.errors import StageFailedError
 from mssync.timing import ROWS_PER_FRAME
 
 logger = logging.getLogger(__name__)
-
-Crop = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,6 @@ class Batch:
         rows = slice(start * ROWS_PER_FRAME, end * ROWS_PER_FRAME)
         return self.motion_BTPD[:, start:end], self.audio_BAM[:, rows]
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
-        return Batch(self.motion_BTPD.to(device), self.audio_BAM.to(device), self.context_frames)
-
 
 class Sequences:
     """All crops of one length in some clips, with as much context as they allow.
@@ -56,9 +50,10 @@ class Sequences:
     to what every clip that holds a crop has around its centre.
 
     Args:
-        clips: Where crops come from.
+        pack: Where crops come from.
         frames: Length of a crop.
         context_frames: Real frames wanted on each side of it.
+        device: Where batches are wanted.
 
     Attributes:
         context_frames: Real frames there are on each side.
@@ -68,29 +63,33 @@ class Sequences:
         StageFailedError: If no clip is as long as a crop.
     """
 
-    def __init__(self, clips: Sequence[Clip], *, frames: int, context_frames: int) -> None:
-        usable = [clip for clip in clips if clip.frames >= frames + 2 * context_frames]
-        if not usable:
-            usable = [clip for clip in clips if clip.frames >= frames]
-            if not usable:
-                longest = max((clip.frames for clip in clips), default=0)
+    def __init__(
+        self, pack: Pack, *, frames: int, context_frames: int, device: torch.device
+    ) -> None:
+        usable = np.flatnonzero(pack.frames_C >= frames + 2 * context_frames)
+        if not len(usable):
+            usable = np.flatnonzero(pack.frames_C >= frames)
+            if not len(usable):
+                longest = max(pack.frames_C, default=0)
                 raise StageFailedError(
-                    f"no clip has the {frames} frames of a sequence; the longest of {len(clips)} "
+                    f"no clip has the {frames} frames of a sequence; the longest of {len(pack)} "
                     f"has {longest}. Add longer clips or lower train_generator.predicted_frames"
                 )
-            least = (min(clip.frames for clip in usable) - frames) // 2
+            least = int(pack.frames_C[usable].min() - frames) // 2
             logger.warning(
                 "no clip holds %d frames and %d of context on each side: context is %d",
                 *(frames, context_frames, least),
             )
             context_frames = least
         self.context_frames = context_frames
-        self.too_short = len(clips) - len(usable)
+        self.too_short = len(pack) - len(usable)
         if self.too_short:
-            logger.info("%d of %d clips are too short for a crop", self.too_short, len(clips))
-        self._clips = usable
+            logger.info("%d of %d clips are too short for a crop", self.too_short, len(pack))
+        self._level = pack.level(0, kernel=1, device=device)
         self._frames = frames + 2 * context_frames
-        self._starts_N = np.array([clip.frames - self._frames + 1 for clip in usable])
+        self._first_N = self._level.first_C[usable]
+        self._starts_N = pack.frames_C[usable] - self._frames + 1
+        self._end_N = np.cumsum(self._starts_N)
 
     def draw(self, step: int, *, batch: int, seed: int, audio_range: float | None) -> Batch:
         """The random crops of one training step; every crop of every clip is equally likely.
@@ -102,32 +101,25 @@ class Sequences:
             audio_range: Augment, with this range of the log energies. None: do not augment.
         """
         rng = np.random.default_rng(np.random.SeedSequence([seed, step]))
-        end_N = np.cumsum(self._starts_N)
-        crops = []
-        for chosen in rng.integers(0, end_N[-1], batch):
-            clip = int(np.searchsorted(end_N, chosen, side="right"))
-            motion, audio = self._crop(clip, int(chosen - (end_N - self._starts_N)[clip]))
-            if audio_range is not None:
-                motion, audio = augment(motion, audio, audio_range=audio_range, rng=rng)
-            crops.append((motion, audio))
-        return self._collate(crops)
+        chosen_B = rng.integers(0, self._end_N[-1], batch)
+        clip_B = np.searchsorted(self._end_N, chosen_B, side="right")
+        start_B = chosen_B - (self._end_N - self._starts_N)[clip_B]
+        motion_BTPD, audio_BAM = self._take(self._first_N[clip_B] + start_B)
+        if audio_range is not None:
+            drawn = augmentation(
+                torch.from_numpy(uniforms(rng, batch)).to(motion_BTPD.device),
+                motion_BTPD.amin(dim=(1, 2)),
+                motion_BTPD.amax(dim=(1, 2)),
+                audio_range=audio_range,
+            )
+            motion_BTPD, audio_BAM = drawn.apply(motion_BTPD, audio_BAM)
+        return Batch(motion_BTPD, audio_BAM, self.context_frames)
 
     def centred(self, batch: int) -> Iterator[Batch]:
         """The crop in the middle of every clip, at most `batch` at a time."""
-        for first in range(0, len(self._clips), batch):
-            clips = range(first, min(first + batch, len(self._clips)))
-            yield self._collate(
-                [self._crop(clip, int(self._starts_N[clip]) // 2) for clip in clips]
-            )
+        middle_N = self._first_N + self._starts_N // 2
+        for first in range(0, len(middle_N), batch):
+            yield Batch(*self._take(middle_N[first : first + batch]), self.context_frames)
 
-    def _crop(self, clip: int, start: int) -> Crop:
-        end = start + self._frames
-        rows = slice(start * ROWS_PER_FRAME, end * ROWS_PER_FRAME)
-        return self._clips[clip].motion_TPD[start:end], self._clips[clip].audio_AM[rows]
-
-    def _collate(self, crops: Sequence[Crop]) -> Batch:
-        motion_BTPD = np.stack([motion for motion, _ in crops])
-        audio_BAM = np.stack([audio for _, audio in crops])
-        return Batch(
-            torch.from_numpy(motion_BTPD), torch.from_numpy(audio_BAM), self.context_frames
-        )
+    def _take(self, start_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        return self._level.take(start_B, self._frames)

@@ -2,20 +2,21 @@
 
 Windows of a group never overlap: within a clip they start at least five samples apart.
 
-Axes: S motion samples of all clips end to end, R = 4 S audio rows, C clips, G groups, N windows
-of a group, 5 motion samples and 20 audio rows of a window, P = 68 points, D = 2, M mel bands.
+Axes: C clips, G groups, N windows of a group, 5 motion samples and 20 audio rows of a window,
+P = 68 points, D = 2, M mel bands.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mssync import pyramid
-from mssync.data import augment
-from mssync.data.clips import Clip
+from mssync.data.augment import augmentation, uniforms
+from mssync.data.pack import Pack
 
 # `cross_clip`: a group is pooled over clips. `same_clip`: it comes from one clip, which is harder.
 Pairs = Literal["cross_clip", "same_clip"]
@@ -33,8 +34,8 @@ class Batch:
         audio_GN20M: (G, N, 20, M), log mel energies.
     """
 
-    motion_GN5PD: NDArray[np.float32]
-    audio_GN20M: NDArray[np.float32]
+    motion_GN5PD: Tensor
+    audio_GN20M: Tensor
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,11 @@ class Windows:
     """Every window of one level of some clips.
 
     Args:
-        clips: At least one.
+        pack: The clips.
         level: Level of the pyramid.
         kernel: Odd width of the pyramid's box mean, in samples.
         valid_only: Leave out windows that touch padding.
+        device: Where batches are wanted.
 
     Attributes:
         count: Windows in all, overlapping ones too.
@@ -69,27 +71,28 @@ class Windows:
         ValueError: If there is no clip.
     """
 
-    def __init__(self, clips: Sequence[Clip], *, level: int, kernel: int, valid_only: bool) -> None:
-        if not clips:
+    def __init__(
+        self, pack: Pack, *, level: int, kernel: int, valid_only: bool, device: torch.device
+    ) -> None:
+        if not len(pack):
             raise ValueError("windows of no clip do not exist")
-        usable = [clip for clip in clips if _reaches(clip.frames, level, kernel)]
-        allowed = [_allowed(clip.frames, level, kernel, valid_only=valid_only) for clip in usable]
-        kept = [(clip, span) for clip, span in zip(usable, allowed, strict=True) if span]
+        self._level = pack.level(level, kernel=kernel, device=device)
+        skipped_C, windows_C = _allowed(
+            pack.frames_C, self._level.samples_C, level, kernel, valid_only=valid_only
+        )
+        kept = np.flatnonzero(windows_C)
         self.level = level
-        self.too_short = len(clips) - len(kept)
-        self.windows_C = np.array([len(span) for _, span in kept], dtype=np.int64)
+        self.too_short = len(pack) - len(kept)
+        self.windows_C = windows_C[kept]
         self.slots_C = np.maximum(self.windows_C // SPACING, 1)
         self.count = int(self.windows_C.sum())
-        if not kept:
-            return
-        streams = [_streams(clip, level, kernel) for clip, _ in kept]
-        self._motion_SPD = np.concatenate([motion for motion, _ in streams])
-        self._audio_RM = np.concatenate([audio for _, audio in streams])
-        self._low_CD = np.stack([motion.min(axis=(0, 1)) for motion, _ in streams])
-        self._high_CD = np.stack([motion.max(axis=(0, 1)) for motion, _ in streams])
-        before = np.cumsum([0, *(len(motion) for motion, _ in streams[:-1])])
         # First allowed window of each clip, counted from the first sample of all.
-        self._first_C = before + np.array([span.start for _, span in kept])
+        self._first_C = (self._level.first_C + skipped_C)[kept]
+        self._end_C = np.cumsum(self.slots_C)
+        self._by_slots = np.argsort(self.slots_C, kind="stable")
+        self._slots = self.slots_C[self._by_slots]
+        self._low_CD = torch.from_numpy(pack.low_CD[kept]).to(device)
+        self._high_CD = torch.from_numpy(pack.high_CD[kept]).to(device)
 
     def group_size(self, pairs: Pairs, largest: int) -> int:
         """Size of the largest group that exists, at most `largest`.
@@ -101,25 +104,27 @@ class Windows:
         slots = self.slots_C.sum() if pairs == "cross_clip" else self.slots_C.max()
         return min(largest, int(slots))
 
-    def sample(
+    def draw(
         self,
         pairs: Pairs,
+        step: int,
         *,
+        seed: int,
         groups: int,
         largest: int,
-        rng: np.random.Generator,
         audio_range: float | None = None,
     ) -> Batch:
-        """Draw groups of one size.
+        """The groups of one training step, all of one size.
 
         `cross_clip` groups have `group_size` windows. `same_clip` groups have as many as the clip
         of the first one gives, at most `largest`; the others come from clips that give as many.
 
         Args:
             pairs: Kind of group.
+            step: Number of the step; the draw depends on `seed` and `step` only.
+            seed: Seed of the network.
             groups: Number of groups.
             largest: Most windows in a group.
-            rng: Source of every draw.
             audio_range: Augment, with this range of the log energies; one draw for each clip of
                 each group. None: do not augment.
 
@@ -131,22 +136,27 @@ class Windows:
             raise ValueError(
                 f"level {self.level} has no {pairs} group of {MIN_GROUP} windows, only {size}"
             )
-        draw = self._draw_cross_clip if pairs == "cross_clip" else self._draw_same_clip
-        clip_GN, slot_GN = draw(groups, size, rng)
+        rng = np.random.default_rng(np.random.SeedSequence([seed, step]))
+        choose = self._draw_cross_clip if pairs == "cross_clip" else self._draw_same_clip
+        clip_GN, slot_GN = choose(groups, size, rng)
+        # What holds for a clip of a group is drawn for each window: that of its first one counts.
+        first_GN = (clip_GN[:, :, None] == clip_GN[:, None, :]).argmax(axis=2)
         # Starts of a clip form a circle; slots are spaced on it from a random phase. So every
         # window is as likely as any other, and no two overlap.
-        phase_GC = rng.integers(0, self.windows_C, (groups, len(self.windows_C)))
-        phase_GN = np.take_along_axis(phase_GC, clip_GN, axis=1)
-        start_GN = self._first_C[clip_GN] + (phase_GN + SPACING * slot_GN) % self.windows_C[clip_GN]
-        batch = self.gather(start_GN)
-        return batch if audio_range is None else self._augment(batch, clip_GN, audio_range, rng)
+        windows_GN = self.windows_C[clip_GN]
+        phase_GN = np.take_along_axis(rng.integers(0, windows_GN), first_GN, axis=1)
+        batch = self.gather(self._first_C[clip_GN] + (phase_GN + SPACING * slot_GN) % windows_GN)
+        if audio_range is None:
+            return batch
+        uniform_GN5 = uniforms(rng, *clip_GN.shape)
+        uniform_GN5 = np.take_along_axis(uniform_GN5, first_GN[..., None], axis=1)
+        return self._augment(batch, clip_GN, uniform_GN5, audio_range)
 
     def gather(self, start_GN: NDArray[np.int64]) -> Batch:
         """The windows that start at these samples: (G, N) -> a batch of (G, N)."""
-        samples_GN5 = start_GN[..., None] + np.arange(pyramid.MOTION_WINDOW)
-        first_row_GN = start_GN[..., None] * pyramid.ROWS_PER_SAMPLE
-        rows_GN20 = first_row_GN + np.arange(pyramid.AUDIO_WINDOW)
-        return Batch(self._motion_SPD[samples_GN5], self._audio_RM[rows_GN20])
+        motion, audio = self._level.take(start_GN.reshape(-1), pyramid.MOTION_WINDOW)
+        groups = start_GN.shape
+        return Batch(motion.view(*groups, *motion.shape[1:]), audio.view(*groups, *audio.shape[1:]))
 
     def tile(self, pairs: Pairs, largest: int, rng: np.random.Generator) -> Tiling:
         """Group all non-overlapping windows, for scoring.
@@ -175,63 +185,64 @@ class Windows:
         self, groups: int, size: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Clip and slot of each window, both (G, N)."""
-        end_C = np.cumsum(self.slots_C)
-        chosen_GN = np.stack([rng.choice(end_C[-1], size, replace=False) for _ in range(groups)])
-        clip_GN = np.searchsorted(end_C, chosen_GN, side="right")
-        return clip_GN, chosen_GN - (end_C - self.slots_C)[clip_GN]
+        pool = int(self._end_C[-1])
+        chosen_GN = np.stack([rng.choice(pool, size, replace=False) for _ in range(groups)])
+        clip_GN = np.searchsorted(self._end_C, chosen_GN, side="right")
+        return clip_GN, chosen_GN - (self._end_C - self.slots_C)[clip_GN]
 
     def _draw_same_clip(
         self, groups: int, size: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Clip and slot of each window, both (G, N); N is the first clip's, at most `size`."""
-        first = rng.choice(np.flatnonzero(self.slots_C >= MIN_GROUP))
+        first = rng.choice(self._with_slots(MIN_GROUP))
         size = min(size, int(self.slots_C[first]))
-        others = rng.choice(np.flatnonzero(self.slots_C >= size), groups - 1)
+        others = rng.choice(self._with_slots(size), groups - 1)
         clip_G = np.array([first, *others])
         slot_GN = np.stack([rng.choice(self.slots_C[clip], size, replace=False) for clip in clip_G])
-        return np.broadcast_to(clip_G[:, None], slot_GN.shape), slot_GN
+        return np.repeat(clip_G[:, None], size, axis=1), slot_GN
+
+    def _with_slots(self, least: int) -> NDArray[np.int64]:
+        """Clips with so many slots or more."""
+        return self._by_slots[np.searchsorted(self._slots, least) :]
 
     def _augment(
         self,
         batch: Batch,
         clip_GN: NDArray[np.int64],
+        uniform_GN5: NDArray[np.float32],
         audio_range: float,
-        rng: np.random.Generator,
     ) -> Batch:
         # The pyramid is linear, so that augmenting windows of a level equals augmenting the clip.
-        group_GN = np.arange(len(clip_GN))[:, None] * len(self.windows_C) + clip_GN
-        sample, index = np.unique(group_GN, return_inverse=True)
-        clip = sample % len(self.windows_C)
-        drawn = augment.draw(
-            self._low_CD[clip], self._high_CD[clip], audio_range=audio_range, rng=rng
+        device = self._low_CD.device
+        clip = torch.from_numpy(clip_GN.reshape(-1)).to(device)
+        drawn = augmentation(
+            torch.from_numpy(uniform_GN5).to(device).flatten(0, 1),
+            self._low_CD[clip],
+            self._high_CD[clip],
+            audio_range=audio_range,
         )
         motion_GN5PD, audio_GN20M = batch.motion_GN5PD, batch.audio_GN20M
-        motion, audio = drawn.take(index.reshape(-1)).apply(
-            motion_GN5PD.reshape(-1, *motion_GN5PD.shape[2:]),
-            audio_GN20M.reshape(-1, *audio_GN20M.shape[2:]),
-        )
-        return Batch(motion.reshape(motion_GN5PD.shape), audio.reshape(audio_GN20M.shape))
+        motion, audio = drawn.apply(motion_GN5PD.flatten(0, 1), audio_GN20M.flatten(0, 1))
+        return Batch(motion.view_as(motion_GN5PD), audio.view_as(audio_GN20M))
 
 
-def _reaches(frames: int, level: int, kernel: int) -> bool:
-    """Whether every `down` on the way to the level has samples enough to reflect."""
-    return level == 0 or pyramid.length(frames, level - 1) > kernel // 2
-
-
-def _allowed(frames: int, level: int, kernel: int, *, valid_only: bool) -> range:
-    if valid_only:
-        return pyramid.valid_windows(frames, level, kernel=kernel)
-    return range(pyramid.window_count(pyramid.length(frames, level)))
-
-
-def _streams(
-    clip: Clip, level: int, kernel: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Motion and audio of a level, audio reflected at the end to four rows a sample."""
-    motion_TPD = pyramid.array_at_level(clip.motion_TPD, level, kernel=kernel)
-    audio_AM = pyramid.array_at_level(clip.audio_AM, level, kernel=kernel)
-    missing = pyramid.ROWS_PER_SAMPLE * len(motion_TPD) - len(audio_AM)
-    return motion_TPD, np.pad(audio_AM, ((0, missing), (0, 0)), mode="reflect")
+def _allowed(
+    frames_C: NDArray[np.int64],
+    samples_C: NDArray[np.int64],
+    level: int,
+    kernel: int,
+    *,
+    valid_only: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First allowed window of each clip, and how many there are."""
+    if not valid_only:
+        windows_C = np.maximum(samples_C - pyramid.MOTION_WINDOW + 1, 0)
+        return np.zeros_like(windows_C), windows_C
+    lengths, which_C = np.unique(frames_C, return_inverse=True)
+    spans = [pyramid.valid_windows(int(frames), level, kernel=kernel) for frames in lengths]
+    first_C = np.array([span.start for span in spans])[which_C]
+    windows_C = np.array([len(span) for span in spans])[which_C]
+    return first_C, np.where(samples_C > 0, windows_C, 0)
 
 
 def _starts(total: int, size: int) -> range:

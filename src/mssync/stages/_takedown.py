@@ -226,6 +226,7 @@ def _new_version(
     if not rows:
         logger.warning("no clip of the dataset is left: it is gone")
         write_decisions(path, decisions, SCORES)
+        dataset.drop_packs(folder)
         (folder / dataset.METADATA).unlink()
         return version.revision, None
     revision = write_version(

@@ -1,12 +1,25 @@
-"""What both training stages share: a tracked run that says where it comes from."""
+"""What both training stages share: packed splits, a tracked run that says where it comes from."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mssync import tracking, versions
+from mssync.data import dataset
+from mssync.data.pack import Pack, open_pack
+from mssync.data.splits import SPLITS
 from mssync.params import Paths, Run, Section
 from mssync.tracking import MlflowTracker
+
+
+def packs(data: Path) -> dict[str, Pack]:
+    """The splits of a dataset, packed; those without a clip too.
+
+    Raises:
+        InputError: If there is no dataset.
+    """
+    version = dataset.load(data)
+    return {split: open_pack(version, split) for split in SPLITS}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from mssync import records, tracking, versions
 from mssync.data import dataset
 from mssync.device import prepare
 from mssync.params import Paths, Run, TrainGenerator, digest
-from mssync.stages._training import tracked
+from mssync.stages._training import packs, tracked
 from mssync.training import checkpoint, generator
 from mssync.training.syncers import load_kernel, load_syncers
 
@@ -59,7 +59,7 @@ def run(
         InputError: If there is no dataset or no guide.
     """
     metadata = dataset.load_metadata(data)
-    clips = dataset.load_clips(data)
+    packed = packs(data)
     device = prepare(run)
     guides = load_syncers(syncers / "guides", device)
     kernel = load_kernel(syncers / "guides")
@@ -83,13 +83,14 @@ def run(
         dataset_revision=metadata["revision"],
     ) as tracker:
         report = generator.fit(
-            clips["train"],
-            clips["val"],
+            packed["train"],
+            packed["val"],
             guides,
             params,
             kernel=kernel,
             seed=run.seed,
             device=device,
+            threads=run.workers,
             tracker=tracker,
             out=out,
             key=key,

@@ -9,7 +9,7 @@ from mssync.data import dataset
 from mssync.device import prepare
 from mssync.errors import StageFailedError
 from mssync.params import Paths, Run, TrainSyncers, digest
-from mssync.stages._training import tracked
+from mssync.stages._training import packs, tracked
 from mssync.training import syncers
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def run(
         StageFailedError: If no level has a group of windows to train on.
     """
     metadata = dataset.load_metadata(data)
-    clips = dataset.load_clips(data)
+    packed = packs(data)
     device = prepare(run)
     key = records.digest(
         metadata["revision"],
@@ -72,10 +72,11 @@ def run(
         report = dict[str, float]()
         for train in (syncers.train_guides, syncers.train_evaluators):
             report |= train(
-                clips,
+                packed,
                 params,
                 seed=run.seed,
                 device=device,
+                threads=run.workers,
                 tracker=tracker,
                 out=out,
                 key=key,

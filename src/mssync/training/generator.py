@@ -8,16 +8,18 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mssync.data.clips import Clip, Statistics, statistics
+from mssync.data.pack import Pack
+from mssync.data.prefetch import prefetched
 from mssync.data.sequences import Batch, Sequences
+from mssync.data.statistics import Statistics
 from mssync.errors import InputError, ParamsError, TrainingDivergedError
 from mssync.losses import gan
 from mssync.losses.rigidity import rigidity_loss
@@ -39,14 +41,15 @@ Terms = dict[str, Tensor]
 
 
 def fit(
-    clips_train: Sequence[Clip],
-    clips_val: Sequence[Clip],
+    train: Pack,
+    val: Pack,
     guides: Sequence[Syncer],
     params: TrainGenerator,
     *,
     kernel: int,
     seed: int,
     device: torch.device,
+    threads: int,
     tracker: Tracker,
     out: Path,
     key: str,
@@ -57,19 +60,20 @@ def fit(
     same weights, bit for bit; called again after the end, it returns what it returned then.
 
     Args:
-        clips_train: Clips to learn from.
-        clips_val: Clips to score the result on; may be empty.
+        train: Clips to learn from.
+        val: Clips to score the result on; may be empty.
         guides: One syncer per level; frozen.
         params: The `train_generator` section of `params.yaml`.
         kernel: Odd width of the pyramid's box mean, as the guides were trained.
         seed: Seed of the weights and of every draw.
         device: Where to train.
+        threads: That make batches ahead; they decide nothing.
         tracker: Where terms of the loss are logged.
         out: Folder of the generator and, until it is finished, of `.resume`.
         key: Digest of all that the result depends on; checkpoints of another key are not used.
 
     Returns:
-        The last terms (`train/...`) and the scores on `clips_val` (`val/...`).
+        The last terms (`train/...`) and the scores on `val` (`val/...`).
 
     Raises:
         StageFailedError: If no training clip is long enough.
@@ -83,14 +87,16 @@ def fit(
         checkpoint.remove(out / RESUME)
         metrics: dict[str, float] = finished[1]["metrics"]
         return metrics
-    trainer = Trainer(clips_train, guides, params, kernel=kernel, seed=seed, device=device)
-    sequences = Sequences(clips_train, frames=trainer.frames, context_frames=params.context_frames)
+    trainer = Trainer(train.statistics, guides, params, kernel=kernel, seed=seed, device=device)
+    sequences = trainer.sequences(train)
     trainer.resume(out / RESUME, key)
     windows = trainer.sync_windows(sequences.context_frames)
     logger.info("windows of a sequence that the sync loss scores, by level: %s", windows)
+    draw = partial(sequences.draw, batch=params.batch, seed=seed, audio_range=trainer.audio_range)
+    steps = range(trainer.step, params.steps)
     values: dict[str, float] = {}
-    for step in range(trainer.step, params.steps):
-        terms = trainer.train(sequences)
+    for step, batch in zip(steps, prefetched(draw, steps, threads=threads), strict=True):
+        terms = trainer.train(batch)
         last = step + 1 == params.steps
         reported = last or step % params.log_every_steps == 0
         stored = not last and (step + 1) % params.checkpoint_every_steps == 0
@@ -104,7 +110,7 @@ def fit(
         if stored:
             trainer.save(out / RESUME, key)
     counts = {f"train/sync_windows_level{level}": float(n) for level, n in windows.items()}
-    metrics = values | counts | trainer.validate(clips_val)
+    metrics = values | counts | trainer.validate(val)
     trainer.finish(out / FOLDER, key, metrics)
     checkpoint.remove(out / RESUME)
     return metrics
@@ -114,7 +120,7 @@ class Trainer:
     """Generator, critics, their optimisers, and how many steps they have made.
 
     Args:
-        clips: Training clips, for their statistics.
+        facts: Statistics of the training clips.
         guides: One syncer per level; frozen here.
         params: The `train_generator` section.
         kernel: Odd width of the pyramid's box mean.
@@ -124,7 +130,7 @@ class Trainer:
 
     def __init__(
         self,
-        clips: Sequence[Clip],
+        facts: Statistics,
         guides: Sequence[Syncer],
         params: TrainGenerator,
         *,
@@ -138,10 +144,9 @@ class Trainer:
             raise ValueError("train_generator.weights.sync needs a guide, found none")
         self.params, self.kernel, self.seed, self.device = params, kernel, seed, device
         self.guides = [guide.to(device).eval().requires_grad_(False) for guide in guides]
-        facts = statistics(clips)
         self.audio_range = facts.audio_range if params.augment else None
         self.size = params.generator.model_dump() | {
-            "mel_bands": clips[0].audio_AM.shape[1],
+            "mel_bands": len(facts.audio_mean_M),
             "observed_frames": params.observed_frames,
         }
         with torch.random.fork_rng(devices=[]):
@@ -149,7 +154,7 @@ class Trainer:
             self.generator = Generator(**self.size)
             self.critics = Critics(**params.critics.model_dump())
         if params.standardise:
-            self._standardise(facts, clips)
+            self._standardise(facts)
         self.generator.to(device)
         self.critics.to(device)
         self.modules = {"generator": self.generator, "critics": self.critics}
@@ -160,12 +165,16 @@ class Trainer:
         self.frames = params.observed_frames + params.predicted_frames
         self.step = 0
 
-    def train(self, sequences: Sequences) -> Terms:
-        """One step on the step's own draw: one roll-out serves the critics, then the generator."""
+    def sequences(self, pack: Pack) -> Sequences:
+        """Crops of the length that it is trained on, on its device."""
+        context_frames = self.params.context_frames
+        return Sequences(
+            pack, frames=self.frames, context_frames=context_frames, device=self.device
+        )
+
+    def train(self, batch: Batch) -> Terms:
+        """One step: one roll-out serves the critics, then the generator."""
         params, weights = self.params, self.params.weights
-        batch = sequences.draw(
-            self.step, batch=params.batch, seed=self.seed, audio_range=self.audio_range
-        ).to(self.device)
         real_BTPD, audio_BAM = batch.inner
         terms: Terms = {}
         motion_BTPD = self.generator(real_BTPD[:, : params.observed_frames], audio_BAM)
@@ -188,18 +197,17 @@ class Trainer:
         return terms | losses | {"loss": loss, "grad_norm": grad_norm}
 
     @torch.no_grad()
-    def validate(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def validate(self, pack: Pack) -> dict[str, float]:
         """Position error and sync per level on the centre of every clip that is long enough."""
         params, frames = self.params, self.frames
-        if not any(clip.frames >= frames for clip in clips):
-            logger.warning("none of %d validation clips has %d frames", len(clips), frames)
+        if not (pack.frames_C >= frames).any():
+            logger.warning("none of %d validation clips has %d frames", len(pack), frames)
             return {}
-        sequences = Sequences(clips, frames=frames, context_frames=params.context_frames)
+        sequences = self.sequences(pack)
         sums: dict[str, float] = {}
         count = 0
         self.generator.eval()
-        for whole in sequences.centred(params.batch):
-            batch = whole.to(self.device)
+        for batch in sequences.centred(params.batch):
             real_BTPD, audio_BAM = batch.inner
             motion_BTPD = self.generator(real_BTPD[:, : params.observed_frames], audio_BAM)
             predicted = slice(params.observed_frames, None)
@@ -319,7 +327,7 @@ class Trainer:
         observed = self.params.observed_frames
         return real_BTPD[:, max(0, observed - CRITIC_CONTEXT_FRAMES) : observed]
 
-    def _standardise(self, facts: Statistics, clips: Sequence[Clip]) -> None:
+    def _standardise(self, facts: Statistics) -> None:
         mean_X = torch.from_numpy(facts.motion_mean_PD).flatten()
         std_X = torch.from_numpy(facts.motion_std_PD).flatten()
         self.generator.standardise.fit(mean_X, std_X)
@@ -327,7 +335,7 @@ class Trainer:
         self.generator.audio.standardise.fit(
             torch.from_numpy(facts.audio_mean_M), torch.from_numpy(facts.audio_std_M)
         )
-        self.generator.velocity_scale_X.copy_(_velocity_scale(clips))
+        self.generator.velocity_scale_X.copy_(torch.from_numpy(facts.velocity_rms_PD).flatten())
 
 
 def load_generator(folder: Path, device: torch.device) -> Generator:
@@ -357,13 +365,6 @@ def _stored(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] 
         logger.info("%s was made from other inputs and will be replaced", folder)
         return None
     return tensors, metadata
-
-
-def _velocity_scale(clips: Sequence[Clip]) -> Tensor:
-    """Root mean square of each coordinate's change from frame to frame: (X,)."""
-    velocity_TPD = np.concatenate([np.diff(clip.motion_TPD, axis=0) for clip in clips])
-    scale_PD = np.sqrt(np.square(velocity_TPD, dtype=np.float64).mean(axis=0))
-    return torch.from_numpy(scale_PD.astype(np.float32)).flatten()
 
 
 def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:

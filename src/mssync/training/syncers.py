@@ -11,13 +11,15 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mssync.data.clips import Clip, Statistics, statistics
+from mssync.data.pack import Pack
+from mssync.data.prefetch import prefetched
 from mssync.data.windows import MIN_GROUP, Batch, Pairs, Windows
 from mssync.errors import InputError, TrainingDivergedError
 from mssync.landmarks import ibug
@@ -65,34 +67,36 @@ class _Network:
 class _Setting:
     """What all networks of a run share."""
 
-    clips: Mapping[str, Sequence[Clip]]
-    statistics: Statistics
+    packs: Mapping[str, Pack]
     params: TrainSyncers
     seed: int
     device: torch.device
+    threads: int
     tracker: Tracker
     key: str
 
 
 def train_guides(
-    clips_by_split: Mapping[str, Sequence[Clip]],
+    packs: Mapping[str, Pack],
     params: TrainSyncers,
     *,
     key: str,
     seed: int,
     device: torch.device,
+    threads: int,
     tracker: Tracker,
     out: Path,
 ) -> dict[str, float]:
     """Train one guide per level, on all points; the generator learns from them.
 
     Args:
-        clips_by_split: Clips of `train`, `val` and `test`; the last two may be empty.
+        packs: Clips of `train`, `val` and `test`; the last two may be empty.
         params: The `train_syncers` section.
         key: What the result depends on besides this code, hashed: parameters, dataset, seed. A
             network whose checkpoint carries the same key is finished and left as it is.
         seed: Seed of the run; each network's own is derived from it and its name.
         device: Where to train.
+        threads: That make batches ahead; they decide nothing.
         tracker: Receives the loss terms, as `guide/level0/loss`.
         out: Receives `guides/level{l}/`, one checkpoint each.
 
@@ -106,7 +110,7 @@ def train_guides(
         ValueError: If there is no clip to train on.
         TrainingDivergedError: If a loss is not finite.
     """
-    setting = _setting(clips_by_split, params, key, seed, device, tracker)
+    setting = _Setting(packs, params, seed, device, threads, tracker, key)
     metrics: dict[str, float] = {}
     for level, steps in enumerate(params.guide_steps):
         network = _Network(f"guide/level{level}", level, "all", True, params.pairs[level], steps)
@@ -115,12 +119,13 @@ def train_guides(
 
 
 def train_evaluators(
-    clips_by_split: Mapping[str, Sequence[Clip]],
+    packs: Mapping[str, Pack],
     params: TrainSyncers,
     *,
     key: str,
     seed: int,
     device: torch.device,
+    threads: int,
     tracker: Tracker,
     out: Path,
 ) -> dict[str, float]:
@@ -129,11 +134,12 @@ def train_evaluators(
     They share nothing with the guides: other seeds, embeddings of any length, SyncNet's loss.
 
     Args:
-        clips_by_split: As for `train_guides`.
+        packs: As for `train_guides`.
         params: As for `train_guides`.
         key: As for `train_guides`.
         seed: As for `train_guides`; the same one still gives other draws.
         device: Where to train.
+        threads: That make batches ahead; they decide nothing.
         tracker: Receives the loss, as `evaluator/all/level0/loss`.
         out: Receives `evaluators/{all,no_lips}/level{l}/`, one checkpoint each.
 
@@ -144,7 +150,7 @@ def train_evaluators(
         ValueError: If there is no clip to train on.
         TrainingDivergedError: If a loss is not finite.
     """
-    setting = _setting(clips_by_split, params, key, seed, device, tracker)
+    setting = _Setting(packs, params, seed, device, threads, tracker, key)
     metrics: dict[str, float] = {}
     for points in POINT_SETS:
         for level, steps in enumerate(params.evaluator_steps):
@@ -192,17 +198,6 @@ def load_kernel(folder: Path) -> int:
         )
     kernel: int = kernels.pop()
     return kernel
-
-
-def _setting(
-    clips: Mapping[str, Sequence[Clip]],
-    params: TrainSyncers,
-    key: str,
-    seed: int,
-    device: torch.device,
-    tracker: Tracker,
-) -> _Setting:
-    return _Setting(clips, statistics(clips["train"]), params, seed, device, tracker, key)
 
 
 def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str, float]:
@@ -255,23 +250,28 @@ def _finished_metrics(folder: Path, key: str) -> dict[str, float] | None:
 
 
 def _windows(setting: _Setting, split: str, level: int, *, valid_only: bool) -> Windows:
-    kernel = setting.params.kernel
-    return Windows(setting.clips[split], level=level, kernel=kernel, valid_only=valid_only)
+    return Windows(
+        setting.packs[split],
+        level=level,
+        kernel=setting.params.kernel,
+        valid_only=valid_only,
+        device=setting.device,
+    )
 
 
 def _largest(pairs: Pairs, params: TrainSyncers) -> int:
     return params.cross_clip_group if pairs == "cross_clip" else params.same_clip_group
 
 
-def _seeds(seed: int, name: str) -> tuple[int, np.random.Generator]:
-    """Seed of the weights and generator of the draws, other ones for every name."""
+def _seeds(seed: int, name: str) -> tuple[int, int]:
+    """Seeds of the weights and of the draws, other ones for every name."""
     digest = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
-    weights, draws = np.random.SeedSequence([seed, *digest.tolist()]).spawn(2)
-    return int(weights.generate_state(1)[0]), np.random.default_rng(draws)
+    weights, draws = np.random.SeedSequence([seed, *digest.tolist()]).generate_state(2).tolist()
+    return weights, draws
 
 
 def _build(network: _Network, setting: _Setting, seed: int) -> Syncer:
-    params, known = setting.params, setting.statistics
+    params, known = setting.params, setting.packs["train"].statistics
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         syncer = Syncer(
@@ -301,7 +301,7 @@ def _build(network: _Network, setting: _Setting, seed: int) -> Syncer:
 def _fit(network: _Network, windows: Windows, setting: _Setting) -> tuple[Syncer, Temperature]:
     """Train one network; the temperature is that of a guide."""
     params = setting.params
-    weights_seed, rng = _seeds(setting.seed, network.name)
+    weights_seed, draws_seed = _seeds(setting.seed, network.name)
     syncer = _build(network, setting, weights_seed)
     temperature = Temperature(params.temperature, learn=params.learn_temperature)
     temperature.to(setting.device)
@@ -312,22 +312,23 @@ def _fit(network: _Network, windows: Windows, setting: _Setting) -> tuple[Syncer
         fused=True,  # one pass over the weights: a quarter of a small step on a CPU
     )
     syncer.train()
-    for step in range(network.steps):
-        batch = windows.sample(
-            network.pairs,
-            groups=params.groups_per_step,
-            largest=_largest(network.pairs, params),
-            rng=rng,
-            audio_range=setting.statistics.audio_range if params.augment else None,
-        )
-
+    draw = partial(
+        windows.draw,
+        network.pairs,
+        seed=draws_seed,
+        groups=params.groups_per_step,
+        largest=_largest(network.pairs, params),
+        audio_range=setting.packs["train"].statistics.audio_range if params.augment else None,
+    )
+    batches = prefetched(draw, range(network.steps), threads=setting.threads)
+    for step, batch in enumerate(batches):
         # forward
-        motion_GNE, audio_GNE = _embed(syncer, batch, setting.device)
+        motion_GNE, audio_GNE = _embed(syncer, batch)
         if network.guide:
             margin = margin_at(step, params.margin, params.margin_growth, params.max_margin)
             loss = info_nce(motion_GNE, audio_GNE, temperature=temperature(), margin=margin)
         else:
-            shift = int(rng.integers(1, audio_GNE.shape[1]))
+            shift = 1 + step % (audio_GNE.shape[1] - 1)
             loss = contrastive(
                 motion_GNE.flatten(0, 1),
                 audio_GNE.flatten(0, 1),
@@ -362,18 +363,16 @@ def _report(
     logger.info("%s  step %6d  %s", network.name, step, terms)
 
 
-def _embed(syncer: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+def _embed(syncer: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Embeddings (G, N, E) of a batch's motion and audio."""
-    motion_GN5PD = torch.from_numpy(batch.motion_GN5PD).to(device)
-    audio_GN20M = torch.from_numpy(batch.audio_GN20M).to(device)
-    motion_NE, audio_NE = syncer(motion_GN5PD.flatten(0, 1), audio_GN20M.flatten(0, 1))
-    groups = motion_GN5PD.shape[:2]
+    motion_NE, audio_NE = syncer(batch.motion_GN5PD.flatten(0, 1), batch.audio_GN20M.flatten(0, 1))
+    groups = batch.motion_GN5PD.shape[:2]
     return motion_NE.unflatten(0, groups), audio_NE.unflatten(0, groups)
 
 
 def _score(syncer: Syncer, setting: _Setting) -> Iterator[tuple[str, float]]:
     """Accuracy@1 on speakers that were not trained on, for both kinds of pairs."""
-    splits = [split for split in ("val", "test") if setting.clips.get(split)]
+    splits = [split for split in ("val", "test") if len(setting.packs[split])]
     if "val" not in splits:
         logger.warning("level %d: no speaker in val, scored on train instead", syncer.level)
         splits.insert(0, "train")
@@ -383,17 +382,15 @@ def _score(syncer: Syncer, setting: _Setting) -> Iterator[tuple[str, float]]:
             largest = _largest(pairs, setting.params)
             tiling = windows.tile(pairs, largest, np.random.default_rng(setting.seed))
             batches = (windows.gather(start_N[None]) for start_N in tiling.groups)
-            for name, value in _accuracy(syncer, batches, setting.device):
+            for name, value in _accuracy(syncer, batches):
                 yield f"{split}.{pairs}.{name}", value
             yield f"{split}.{pairs}.dropped", float(tiling.dropped)
 
 
-def _accuracy(
-    syncer: Syncer, batches: Iterator[Batch], device: torch.device
-) -> Iterator[tuple[str, float]]:
+def _accuracy(syncer: Syncer, batches: Iterator[Batch]) -> Iterator[tuple[str, float]]:
     """Accuracy@1 of batches of one group each; only the count, 0, where there is none."""
     with torch.inference_mode():
-        groups = [_embed(syncer, batch, device) for batch in batches]
+        groups = [_embed(syncer, batch) for batch in batches]
     if not groups:
         yield "windows", 0.0
         return
