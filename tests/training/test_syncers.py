@@ -102,6 +102,17 @@ def one_group():
     return {"train": [talking_clip(number, 5) for number in range(8)], "val": [], "test": []}
 
 
+@pytest.mark.parametrize("train", [train_guides, train_evaluators])
+def test_a_training_is_the_same_whatever_the_threads(train, clips, tmp_path):
+    trained = []
+    for threads in (0, 1, 3):
+        recorder = Recorder()
+        out = tmp_path / str(threads)
+        metrics = run(train, clips, out, tracker=recorder, threads=threads, augment=True)
+        trained.append((metrics, recorder.steps))
+    assert trained[0] == trained[1] == trained[2]
+
+
 def test_a_guide_memorises_one_group(one_group, tmp_path):
     recorder = Recorder()
     metrics = run(train_guides, one_group, tmp_path, tracker=recorder, guide_steps=[100, 0, 0, 0])

@@ -172,7 +172,8 @@ def open_pack(dataset: Dataset, split: str) -> Pack:
     if not (folder / _FACTS).exists():
         _make(dataset, split, [row["clip_id"] for row in listed], frames_C, folder)
     with np.load(folder / _FACTS) as facts:
-        found = dict(facts)
+        # `.npz` gives a number back as an array without axes
+        found = {name: value if value.ndim else value.item() for name, value in facts.items()}
     low_CD, high_CD = found.pop("low_CD"), found.pop("high_CD")
     rows_SX = np.load(folder / "level0.npy", mmap_mode="c")
     known = Statistics(**found)
