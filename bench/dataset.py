@@ -18,15 +18,20 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from bench import _corpus
-from mssync.data import history
+from mssync.data import dataset, history
+from mssync.data.pack import open_pack
+from mssync.data.windows import Windows
+from mssync.params import load
 from mssync.records import write_text
 
 SIZES = (10_000, 20_000)
 FULL = (100_000,)
 FULL_BYTES = 80_000_000_000
+DRAWING_S = 3.0
 ROOT = Path(__file__).parents[1]
 
 app = typer.Typer(add_completion=False)
@@ -84,6 +89,37 @@ def _grow(folder: Path, size: int, more: int) -> tuple[float, int, int]:
     return seconds, len(after) - len(before), rewritten
 
 
+def _read(folder: Path) -> dict[str, float]:
+    """Pack the training split, and draw batches of it as a guide's training does, on one core."""
+    params, threads = load(ROOT / "params.yaml").train_syncers, torch.get_num_threads()
+    started = time.perf_counter()
+    pack = open_pack(dataset.load(folder / "data" / "dataset"), "train")
+    pack_s = time.perf_counter() - started
+    torch.set_num_threads(1)
+    windows = Windows(
+        pack,
+        level=0,
+        kernel=params.kernel,
+        valid_only=params.valid_only,
+        device=torch.device("cpu"),
+    )
+    drawn = 0
+    started = time.perf_counter()
+    while (spent := time.perf_counter() - started) < DRAWING_S:
+        batch = windows.draw(
+            "cross_clip",
+            drawn,
+            seed=0,
+            groups=params.groups_per_step,
+            largest=params.cross_clip_group,
+            audio_range=pack.statistics.audio_range,
+        )
+        drawn += 1
+    torch.set_num_threads(threads)
+    groups, size = batch.motion_GN5PD.shape[:2]
+    return {"pack_s": pack_s, "windows_per_s": drawn * groups * size / spent}
+
+
 def _measure(size: int, workspace: Path, *, with_dvc: bool) -> dict[str, float]:
     folder = workspace / str(size)
     started = time.perf_counter()
@@ -92,6 +128,7 @@ def _measure(size: int, workspace: Path, *, with_dvc: bool) -> dict[str, float]:
     found: dict[str, float] = {}
     found["build_s"], found["build_peak_mb"] = _build(folder)
     found["build_again_s"], found["build_again_peak_mb"] = _build(folder)
+    found |= _read(folder)
     if with_dvc:
         outs = ("data/landmarks", "data/audio", "data/dataset", "data/manifest.parquet")
         _dvc(folder, "init", "--no-scm")
