@@ -14,6 +14,7 @@ def build_dataset(
     landmarks: dsl.Input[dsl.Dataset],
     audio: dsl.Input[dsl.Dataset],
     params: dict[str, Any],
+    run: dict[str, Any],
     dataset: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
@@ -26,6 +27,7 @@ def build_dataset(
         landmarks: Reference to the folder of landmark parts.
         audio: Reference to the folder of audio-feature parts.
         params: The `build_dataset` section of the parameters.
+        run: The `run` section of the parameters.
         dataset: Reference to the dataset folder, with its revision.
         card: The dataset's card.
         metrics: Clips per split and rejected.
@@ -38,7 +40,7 @@ def build_dataset(
         from pathlib import Path
 
         from mssync.data.dataset import load_metadata
-        from mssync.params import BuildDataset, validate
+        from mssync.params import BuildDataset, Run, validate
         from mssync.render.card import PAGE
         from mssync.stages import build_dataset as stage
 
@@ -51,6 +53,7 @@ def build_dataset(
             out,
             told,
             validate(BuildDataset, params, name="build_dataset"),
+            workers=validate(Run, run, name="run").workers,
         )
         steps.refer(dataset, out, revision=load_metadata(out)["revision"])
         shutil.copyfile(told / PAGE, card.path)

@@ -199,6 +199,7 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
                     landmarks=gathered.outputs["landmarks"],
                     audio=gathered.outputs["audio"],
                     params=build_dataset,
+                    run=run,
                 ),
                 "build_dataset",
             ).outputs["dataset"]

@@ -211,7 +211,11 @@ def build_dataset(
     """Decide which clips are used, cut them, and split by speaker."""
     from mssync.stages import build_dataset as stage
 
-    stage.run(manifest, landmarks, audio, ledger, out, card, load(params).build_dataset)
+    loaded = load(params)
+    stage.run(
+        *(manifest, landmarks, audio, ledger, out, card, loaded.build_dataset),
+        workers=loaded.run.workers,
+    )
 
 
 @app.command()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mssync import records
+from mssync.audio.features import features
 from mssync.landmarks import ibug
 from mssync.media import ffmpeg
 from mssync.selection import duplicates, fingerprints
@@ -94,3 +95,13 @@ def test_short_clips_have_a_word_for_every_tick_or_none(ticks):
     face = np.random.default_rng(0).uniform(0, 100, (ticks, 68, 2)).astype(np.float32)
     sound = np.zeros((4 * ticks, 26), np.float32)
     assert len(fingerprints.of_motion(face)) == len(fingerprints.of_sound(sound)) == ticks
+
+
+def test_a_steady_hum_has_no_words():
+    """Else two clips of nothing but the hum of the mains would be taken for one."""
+    time_s = np.arange(16000 * 4) / 16000
+    hum = sum(np.sin(2 * np.pi * 50 * k * time_s) / k for k in range(1, 12)).astype(np.float32)
+    heard = features(hum, pre_emphasis=0.97, mel_bands=26, mfcc=13).log_mel_AM
+    words = fingerprints.of_sound(heard)
+    # but for where the sound ends, and so changes
+    assert (words[:-10] == fingerprints.NO_WORD).mean() > 0.9

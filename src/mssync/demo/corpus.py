@@ -14,10 +14,9 @@ stopped.
 import csv
 import json
 import logging
-import multiprocessing
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import numpy as np
 from mssync.errors import InputError
 from mssync.log import progress
 from mssync.timing import FRAME_RATE_HZ, SAMPLE_RATE_HZ
+from mssync.workers import pool
 
 logger = logging.getLogger(__name__)
 
@@ -187,29 +187,21 @@ def _ensure_portrait(folder: Path) -> None:
 def _make_all(folder: Path, spec: CorpusSpec, clips: Sequence[_Clip], *, workers: int) -> None:
     """Make the clips in processes of their own, the longest first."""
     ordered = sorted(clips, key=lambda clip: -clip.duration_s)
-    pool = ProcessPoolExecutor(
-        min(workers, len(clips)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_use_one_thread,
-    )
-    with pool:
-        futures = [pool.submit(_make_clip, folder, spec, clip) for clip in ordered]
+    with pool(min(workers, len(clips)), prepare=_use_one_thread) as processes:
+        futures = [processes.submit(_make_clip, folder, spec, clip) for clip in ordered]
         try:
             finished = progress(as_completed(futures), total=len(futures), what="demo clips")
             for future in finished:
                 future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            processes.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def _use_one_thread() -> None:
-    """One thread a worker: the workers share the cores, and rounding depends on threads."""
     import cv2
-    from threadpoolctl import threadpool_limits
 
     cv2.setNumThreads(1)
-    threadpool_limits(1)
 
 
 def _make_clip(folder: Path, spec: CorpusSpec, clip: _Clip) -> None:

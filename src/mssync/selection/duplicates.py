@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from mssync.selection.fingerprints import MOTION_BITS, NO_WORD, SOUND_BITS
 
+# These bound memory.
 _NEW_AT_A_TIME = 500
+_HITS_AT_A_TIME = 2_000_000
 _COMPARED_AT_A_TIME = 20_000
+# Words that lie nearer are nearly the same word.
+_APART_TICKS = 4
+# A glance at every so many ticks, and how much worse than the whole it may look.
+_GLANCE_TICKS = 4
+_GLANCE_ERROR = 0.1
 _COMMON = 500  # a word in more places than these says little
 
 Numbers = NDArray[np.int64]
@@ -44,7 +51,7 @@ class Kind:
 
 
 # Measured on real clips that were encoded anew, trimmed, scaled and mirrored: docs/benchmarks.md.
-SOUND = Kind("audio", SOUND_BITS, SOUND_BITS, (20, 50), (0.18, 0.27))
+SOUND = Kind("audio", SOUND_BITS, 20, (20, 50), (0.18, 0.27))
 MOTION = Kind("motion", MOTION_BITS, 16, (20, 44, 75), (0.08, 0.15, 0.22))
 
 
@@ -79,7 +86,7 @@ class _Candidates(NamedTuple):
 
 
 class _Words:
-    """The words of all clips, and the sorted part of them that is looked up.
+    """The words of all clips, and a sorted list of those that new clips have.
 
     Attributes:
         word_S: All words.
@@ -87,47 +94,77 @@ class _Words:
         length_N: Its length.
     """
 
-    def __init__(self, words: Sequence[NDArray[np.uint32]], mask: int) -> None:
+    def __init__(
+        self, words: Sequence[NDArray[np.uint32]], new_N: NDArray[np.bool_], kind: Kind
+    ) -> None:
         self.length_N = np.array([len(clip) for clip in words], dtype=np.int64)
         self.start_N = np.cumsum(self.length_N) - self.length_N
         self.word_S = np.concatenate(words)
-        self._mask = np.uint32(mask)
-        place_S = np.flatnonzero(self.word_S != NO_WORD)
+        self._new_N = new_N
+        self._mask = np.uint32((1 << kind.lookup_bits) - 1)
+        asked = np.zeros(1 << kind.lookup_bits, bool)
+        new_S = np.repeat(new_N, self.length_N) & (self.word_S != NO_WORD)
+        asked[self.word_S[new_S] & self._mask] = True
+        place_S = np.flatnonzero((self.word_S != NO_WORD) & asked[self.word_S & self._mask])
         key_S = self.word_S[place_S] & self._mask
-        order = np.argsort(key_S, kind="stable")
-        self._key_S, self._place_S = key_S[order], place_S[order].astype(np.int32)
+        self._place_S = place_S[np.argsort(key_S, kind="stable")].astype(np.int32)
+        clip_S = np.repeat(np.arange(len(words), dtype=np.int32), self.length_N)
+        self._clip_S = clip_S[self._place_S]
+        # places of a word are those from its number in this table to the next
+        count_K = np.bincount(key_S, minlength=len(asked))
+        self._end_K = np.cumsum(count_K, dtype=np.int32)
+        count_K[count_K > _COMMON] = 0
+        self._count_K = count_K.astype(np.int16)
 
-    def hits(self, asked: Numbers, new_N: NDArray[np.bool_]) -> _Candidates:
-        """Every word of some new clips in every other clip.
+    def candidates(self) -> Iterator[_Candidates]:
+        """Pairs of which a new clip shares words with another at one distance."""
+        longest = int(self.length_N.max()) + 1
+        # a clip, another, a distance and a tick are one number
+        most = (1 << 62) // (len(self.length_N) * 2 * longest * longest)
+        new = np.flatnonzero(self._new_N)
+        for start in range(0, len(new), min(most, _NEW_AT_A_TIME)):
+            some = new[start : start + min(most, _NEW_AT_A_TIME)]
+            for clips in self._in_bounds(some):
+                yield _agreeing(self._hits(clips, longest), clips, len(self.length_N), longest)
+
+    def _in_bounds(self, clips: Numbers) -> Iterator[Numbers]:
+        """The clips in groups that share few words with others."""
+        among_Q, _, key_Q = self._spread(clips)
+        hits = np.cumsum(np.bincount(among_Q, self._count_K[key_Q], len(clips)))
+        yield from np.split(clips, np.flatnonzero(np.diff(hits // _HITS_AT_A_TIME)) + 1)
+
+    def _hits(self, clips: Numbers, longest: int) -> Numbers:
+        """Every word of some clips in every other clip, as a number each, sorted.
 
         A pair of new clips is found from the one with the larger number only.
         """
-        clip_Q, tick_Q, place_Q = self._spread(asked)
-        said = self.word_S[place_Q] != NO_WORD
-        clip_Q, tick_Q, key_Q = clip_Q[said], tick_Q[said], self.word_S[place_Q[said]] & self._mask
-        left_Q = np.searchsorted(self._key_S, key_Q, side="left")
-        count_Q = np.searchsorted(self._key_S, key_Q, side="right") - left_Q
-        count_Q[count_Q > _COMMON] = 0
+        among_Q, tick_Q, key_Q = self._spread(clips)
+        count_Q = self._count_K[key_Q].astype(np.int64)
         query_H = np.repeat(np.arange(len(count_Q)), count_Q)
         within_H = np.arange(len(query_H)) - np.repeat(np.cumsum(count_Q) - count_Q, count_Q)
-        place_H = self._place_S[left_Q[query_H] + within_H].astype(np.int64)
-        other_H = np.searchsorted(self.start_N, place_H, side="right") - 1
-        one_H = clip_Q[query_H]
-        wanted = ((other_H < one_H) | ~new_N[other_H]) & (other_H != one_H)
-        place_H, query_H = place_H[wanted], query_H[wanted]
-        one_H, other_H = one_H[wanted], other_H[wanted]
-        distance_H = place_H - self.start_N[other_H] - tick_Q[query_H]
-        return _Candidates(one_H, other_H, distance_H)
+        at_H = (self._end_K[key_Q] - count_Q)[query_H] + within_H
+        other_H, one_H = self._clip_S[at_H], clips[among_Q[query_H]]
+        wanted = np.flatnonzero(((other_H < one_H) | ~self._new_N[other_H]) & (other_H != one_H))
+        query_H, other_H = query_H[wanted], other_H[wanted].astype(np.int64)
+        place_H, tick_H = self._place_S[at_H[wanted]], tick_Q[query_H]
+        distance_H = place_H - self.start_N[other_H] - tick_H + longest
+        pair_H = among_Q[query_H] * len(self.length_N) + other_H
+        return np.sort((pair_H * (2 * longest) + distance_H) * longest + tick_H)
 
-    def compare(self, pairs: _Candidates) -> tuple[Numbers, Numbers]:
-        """Words that both clips have over the common stretch, and bits in which they differ."""
+    def compare(self, pairs: _Candidates, *, step: int = 1) -> tuple[Numbers, Numbers]:
+        """Words that both clips have over the common stretch, and bits in which they differ.
+
+        Args:
+            pairs: To compare.
+            step: Look at every so many ticks.
+        """
         one_C, other_C, distance_C = pairs
         first_C = np.maximum(0, -distance_C)
         end_C = np.minimum(self.length_N[one_C], self.length_N[other_C] - distance_C)
-        length_C = np.maximum(0, end_C - first_C)
+        length_C = -(np.minimum(0, first_C - end_C) // step)
         pair_S = np.repeat(np.arange(len(one_C)), length_C)
         within_S = np.arange(len(pair_S)) - np.repeat(np.cumsum(length_C) - length_C, length_C)
-        tick_S = first_C[pair_S] + within_S
+        tick_S = first_C[pair_S] + step * within_S
         a_S = self.word_S[self.start_N[one_C[pair_S]] + tick_S]
         b_S = self.word_S[self.start_N[other_C[pair_S]] + tick_S + distance_C[pair_S]]
         both_S = (a_S != NO_WORD) & (b_S != NO_WORD)
@@ -135,12 +172,14 @@ class _Words:
         ticks_C = np.bincount(pair_S, both_S, len(one_C)).astype(np.int64)
         return ticks_C, np.bincount(pair_S, wrong_S, len(one_C)).astype(np.int64)
 
-    def _spread(self, clips: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-        """Clip, tick and place of every word of some clips."""
+    def _spread(self, clips: Numbers) -> tuple[Numbers, Numbers, NDArray[np.uint32]]:
+        """Number of the clip among them, tick and what is looked up of every word of some clips."""
         length = self.length_N[clips]
-        clip_Q = np.repeat(clips, length)
-        tick_Q = np.arange(len(clip_Q)) - np.repeat(np.cumsum(length) - length, length)
-        return clip_Q, tick_Q, self.start_N[clip_Q] + tick_Q
+        among_Q = np.repeat(np.arange(len(clips)), length)
+        tick_Q = np.arange(len(among_Q)) - np.repeat(np.cumsum(length) - length, length)
+        word_Q = self.word_S[self.start_N[clips[among_Q]] + tick_Q]
+        said = np.flatnonzero(word_Q != NO_WORD)
+        return among_Q[said], tick_Q[said], word_Q[said] & self._mask
 
 
 def find(
@@ -157,12 +196,10 @@ def find(
     """
     if len(words) < 2 or not new_N.any():
         return []
-    index = _Words(words, (1 << kind.lookup_bits) - 1)
+    index = _Words(words, new_N, kind)
     best = dict[tuple[int, int], Match]()
-    numbers = np.flatnonzero(new_N)
-    for start in range(0, len(numbers), _NEW_AT_A_TIME):
-        hits = index.hits(numbers[start : start + _NEW_AT_A_TIME], new_N)
-        for pairs in _in_pieces(_agreeing(hits)):
+    for candidates in index.candidates():
+        for pairs in _in_pieces(_promising(index, candidates, kind)):
             ticks_C, wrong_C = index.compare(pairs)
             error_C = wrong_C / np.maximum(1, kind.bits * ticks_C)
             allowed_C = np.interp(ticks_C, kind.ticks, kind.max_error)
@@ -176,20 +213,29 @@ def find(
     return sorted(best.values())
 
 
-def _agreeing(hits: _Candidates) -> _Candidates:
-    """Pairs and distances that two hits or more agree on, give or take a tick."""
-    order = np.lexsort((hits.distance_C, hits.other_C, hits.one_C))
-    one_H, other_H, distance_H = (column[order] for column in hits)
-    agree_H = (
-        (one_H[1:] == one_H[:-1])
-        & (other_H[1:] == other_H[:-1])
-        & (distance_H[1:] - distance_H[:-1] <= 1)
-    )
-    chosen = np.flatnonzero(agree_H)
-    unique = np.unique(
-        np.stack([one_H[chosen], other_H[chosen], distance_H[chosen]]), axis=1
-    ).astype(np.int64)
-    return _Candidates(*unique)
+def _promising(index: _Words, candidates: _Candidates, kind: Kind) -> _Candidates:
+    """The candidates that a glance does not rule out."""
+    kept = list[NDArray[np.bool_]]()
+    for pairs in _in_pieces(candidates):
+        ticks_C, wrong_C = index.compare(pairs, step=_GLANCE_TICKS)
+        worst = kind.bits * (max(kind.max_error) + _GLANCE_ERROR)
+        kept.append((wrong_C <= worst * ticks_C) & (ticks_C > 0))
+    chosen = np.concatenate(kept) if kept else np.zeros(0, bool)
+    return _Candidates(*(column[chosen] for column in candidates))
+
+
+def _agreeing(hits_H: Numbers, clips: Numbers, count: int, longest: int) -> _Candidates:
+    """Pairs and distances that hits agree on, give or take a tick, which lie far enough apart."""
+    at_H, tick_H = np.divmod(hits_H, longest)
+    run_R = np.flatnonzero(np.diff(at_H, prepend=-2) > 1)
+    if not len(run_R):
+        return _Candidates(*np.zeros((3, 0), np.int64))
+    span_R = np.maximum.reduceat(tick_H, run_R) - np.minimum.reduceat(tick_H, run_R)
+    length_R = np.diff(run_R, append=len(at_H))
+    chosen = np.unique(at_H[np.repeat(span_R >= _APART_TICKS, length_R)])
+    pair_C, distance_C = np.divmod(chosen, 2 * longest)
+    among_C, other_C = np.divmod(pair_C, count)
+    return _Candidates(clips[among_C], other_C, distance_C - longest)
 
 
 def _in_pieces(pairs: _Candidates) -> Iterator[_Candidates]:

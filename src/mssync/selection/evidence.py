@@ -5,9 +5,11 @@ parameters that shape what is measured, and for one version of the code.
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from mssync.selection.offset import UNKNOWN, Offset, estimate
 from mssync.selection.rules import Face, Known, Sound, Usable
 from mssync.selection.stretch import Stretch
 from mssync.timing import ROWS_PER_FRAME
+from mssync.workers import in_order
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ _FACE = ("interpolated_T", "shot_T", "move_T", "mouth_T")
 _SOUND = ("loudness_A", "log_mel_AM", "audio_start_s", "audio_end_s")
 # Clips of which nothing is kept when the stage is killed; half a minute of work.
 _CLIPS_PER_FILE = 1024
+# It takes a process a second to start, and as long for so many clips.
+_CLIPS_PER_WORKER = 100
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Evidence:
 
 
 def gather(
-    landmarks: Path, audio: Path, params: BuildDataset, *, cache: Path, keep: bool
+    landmarks: Path, audio: Path, params: BuildDataset, *, cache: Path, keep: bool, workers: int = 1
 ) -> dict[str, Evidence]:
     """Evidence of every clip with landmarks, by clip id.
 
@@ -93,6 +98,7 @@ def gather(
         params: How long a gap is, and the like.
         cache: Folder of what was measured before.
         keep: Write what is measured now into the cache, and drop what no longer applies.
+        workers: Processes that measure; they decide nothing.
 
     Raises:
         InputError: If parts are missing or of the wrong form.
@@ -110,7 +116,17 @@ def gather(
     missing = sorted(wanted.keys() - rows.keys(), key=lambda clip: (faces[clip].part, clip))
     if missing:
         logger.info("build-dataset: measuring %d of %d clips", len(missing), len(wanted))
-    measured = _measure(landmarks, audio, params, {clip: faces[clip] for clip in missing}, sounds)
+    pieces = [
+        {clip: (faces[clip], sounds.get(clip)) for clip in clips}
+        for _, clips in groupby(missing, key=lambda clip: faces[clip].part)
+    ]
+    measured = chain.from_iterable(
+        in_order(
+            partial(_measure, landmarks, audio, params),
+            pieces,
+            workers=min(workers, math.ceil(len(missing) / _CLIPS_PER_WORKER)) or 1,
+        )
+    )
     while group := list(islice(measured, _CLIPS_PER_FILE)):
         if keep:
             store.add(group)
@@ -183,9 +199,8 @@ def _measure(
     landmarks: Path,
     audio: Path,
     params: BuildDataset,
-    faces: Mapping[str, Place],
-    sounds: Mapping[str, Place],
-) -> Iterator[Row]:
+    clips: Mapping[str, tuple[Place, Place | None]],
+) -> list[Row]:
     """Evidence of clips, in the order in which they are given."""
     identity = ("clip_id", "content")
     points = PartReader(
@@ -195,10 +210,11 @@ def _measure(
         parts_in_memory=1,
     )
     heard = PartReader(audio, records.AUDIO, columns=[*identity, *_SOUND])
-    for clip, place in faces.items():
-        at = sounds.get(clip)
-        measured = _one(points.row(clip, place), heard.row(clip, at) if at else None, params)
-        yield {"clip_id": clip, "content": _content(place, at)} | measured
+    return [
+        {"clip_id": clip, "content": _content(face, sound)}
+        | _one(points.row(clip, face), heard.row(clip, sound) if sound else None, params)
+        for clip, (face, sound) in clips.items()
+    ]
 
 
 def _one(face: Row, sound: Row | None, params: BuildDataset) -> Row:

@@ -21,6 +21,7 @@ SOUND_BITS = 25
 _SOUND_ROWS = 32  # energies are those of 0.32 s, as in the paper
 _SOUND_STEP_ROWS = 8
 _QUIET = 9.2  # nats below the loudest: 40 dB
+_STEADY = 0.01  # mean change of the bands in nats: speech has less in one word of 500, a hum none
 
 # Waves of each curve: as many as survive a new encoding; noise of the points spoils the finer ones.
 _WAVES = (8, 6, 6, 2)
@@ -35,7 +36,7 @@ _LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 
 
 def of_sound(log_mel_AM: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """A word for every tick of a clip's sound: (T,), `NO_WORD` where it is quiet or ends.
+    """A word for every tick of a clip's sound: (T,), `NO_WORD` where it is quiet, steady or ends.
 
     Signs of the change over time of the difference between neighbouring bands (Haitsma and Kalker,
     "A Highly Robust Audio Fingerprinting System", ISMIR 2002), over mel bands; gain cancels.
@@ -51,10 +52,11 @@ def of_sound(log_mel_AM: NDArray[np.float32]) -> NDArray[np.uint32]:
     change_AB = np.diff(level_AM, axis=1)
     rows = ROWS_PER_FRAME * np.arange(ticks)
     later = np.minimum(rows + _SOUND_STEP_ROWS, len(log_mel_AM) - 1)
-    bits_TB = change_AB[later] > change_AB[rows]
+    step_TB = change_AB[later] - change_AB[rows]
     loud_A = np.log(energy_AM.sum(axis=1) + 1e-9)
     said_T = loud_A[rows] > loud_A.max(initial=0) - _QUIET
-    return _words(bits_TB, said_T & (rows + _SOUND_STEP_ROWS < len(log_mel_AM)))
+    said_T &= np.abs(step_TB).mean(axis=1) > _STEADY
+    return _words(step_TB > 0, said_T & (rows + _SOUND_STEP_ROWS < len(log_mel_AM)))
 
 
 def of_motion(landmarks_TPD: NDArray[np.float32]) -> NDArray[np.uint32]:

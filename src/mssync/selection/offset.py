@@ -6,11 +6,13 @@ sets of variates", 1936; its use for audio-visual synchrony: Sargin et al., "Aud
 synchronization and fusion using canonical correlation analysis", 2007). Where mouth and sound
 belong together one lag stands out.
 
-Axes: T ticks (25 Hz), A = 4 T audio rows (100 Hz), L lags, K motion features, B audio features,
-P = 68 points, D = 2, M = 26 mel bands.
+Axes: T ticks (25 Hz), U ticks of a stretched clock, A = 4 T audio rows (100 Hz), S every fourth of
+them, P the same with zeros around, L lags, K motion features, B audio features; of landmarks P = 68
+points, D = 2; M = 26 mel bands.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,13 +63,15 @@ class Offset:
 
 UNKNOWN = Offset(math.nan, 0.0, math.nan)
 
+Scores = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
+
 
 def estimate(
     landmarks_TPD: NDArray[np.float32],
     log_mel_AM: NDArray[np.float32],
     counted_T: NDArray[np.bool_],
 ) -> Offset:
-    """The offset of a clip's sound.
+    """The offset of a clip's sound, without a model.
 
     Args:
         landmarks_TPD: iBUG-68 points of one shot, (T, 68, 2).
@@ -81,20 +85,30 @@ def estimate(
     moves = shape_TK[counted_T].std(axis=0).max() > _STILL
     if not moves or not sound_AB.std(axis=0).max() > _SILENT:
         return UNKNOWN
-    motion_TK = np.concatenate(
-        [_detrend(shape_TK), np.gradient(shape_TK, axis=0)], axis=1, dtype=np.float32
-    )
+    motion_TK = np.concatenate([_detrend(shape_TK), np.gradient(shape_TK, axis=0)], axis=1)
+    return find(_Coupling(motion_TK, sound_AB, counted_T), len(motion_TK))
+
+
+def find(score: Scores, ticks: int) -> Offset:
+    """The offset at which a score stands out.
+
+    Args:
+        score: Of lags (L,) in frames at the middle of the clip, and of the lag of the last tick
+            over that of the first: higher where mouth and sound agree better, NaN where too few
+            ticks pair up. Lags come in steps of half a frame.
+        ticks: Length of the clip.
+    """
     lags_L = np.arange(-_FAR_FRAMES, _FAR_FRAMES + 1e-9, _STEP_ROWS / ROWS_PER_FRAME)
-    score_L = _scores(motion_TK, sound_AB, counted_T, lags_L, spread_frames=0.0)
+    score_L = score(lags_L, 0.0)
     near_L = (np.abs(lags_L) <= MAX_LAG_FRAMES) & np.isfinite(score_L)
     if not near_L.any():
         return UNKNOWN
     best = int(np.where(near_L, score_L, -np.inf).argmax())
     others = score_L[np.abs(lags_L - lags_L[best]) > _PEAK_FRAMES]
     lag, peak, drift = _refined(lags_L, score_L, best), float(score_L[best]), math.nan
-    if len(motion_TK) >= _FEWEST_TICKS_OF_DRIFT:
-        found = _drift(motion_TK, sound_AB, counted_T, lags_L[near_L])
-        lag, drift = found.lag_frames, 1000 * found.spread_frames / (len(motion_TK) - 1)
+    if ticks >= _FEWEST_TICKS_OF_DRIFT:
+        found = _drift(score, lags_L[near_L])
+        lag, drift = found.lag_frames, 1000 * found.spread_frames / (ticks - 1)
         peak, others = found.score, np.concatenate([others, found.others])
     return Offset(1000 * lag / FRAME_RATE_HZ, _confidence(peak, others), drift)
 
@@ -116,12 +130,12 @@ def _mouth(landmarks_TPD: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.stack(features, axis=1) / scale
 
 
-def _sound(log_mel_AM: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sound(log_mel_AM: NDArray[np.float32]) -> NDArray[np.float64]:
     """Level of a few bands around each row, and its change: (A, 12)."""
     soft_AM = np.log(np.exp(log_mel_AM.astype(np.float64)) + _NOISE_FLOOR)
     level_AB = np.stack([soft_AM[:, low:high].mean(axis=1) for low, high in _BANDS], axis=1)
     slow_AB = uniform_filter1d(level_AB, _SLOPE_ROWS, axis=0, mode="nearest")
-    return np.concatenate([level_AB, np.gradient(slow_AB, axis=0)], axis=1, dtype=np.float32)
+    return np.concatenate([level_AB, np.gradient(slow_AB, axis=0)], axis=1)
 
 
 def _detrend(x_TK: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,42 +143,98 @@ def _detrend(x_TK: NDArray[np.float64]) -> NDArray[np.float64]:
     return x_TK - slow_TK
 
 
-def _scores(
-    motion_TK: NDArray[np.float32],
-    sound_AB: NDArray[np.float32],
-    counted_T: NDArray[np.bool_],
-    lags_L: NDArray[np.float64],
-    *,
-    spread_frames: float,
-) -> NDArray[np.float64]:
-    """Sum of the squared canonical correlations at each lag; NaN where too few ticks pair up.
+class _Coupling:
+    """How well mouth and sound go together at any lag: the sum of squared canonical correlations.
 
     Args:
         motion_TK: Features of the mouth.
         sound_AB: Features of the sound.
         counted_T: Ticks to look at.
-        lags_L: In frames, at the middle of the clip.
-        spread_frames: Lag of the last tick over that of the first.
     """
-    ticks = np.flatnonzero(counted_T)
-    place_t = ticks / max(1, len(counted_T) - 1) - 0.5
-    centre_Lt = ROWS_PER_FRAME * (ticks + lags_L[:, None] + spread_frames * place_t)
-    around_AB = np.lib.stride_tricks.sliding_window_view(sound_AB, ROWS_PER_FRAME, axis=0).mean(-1)
-    around_AB -= around_AB.mean(axis=0)  # moments of what is centred lose no digits
-    first_Lt = centre_Lt - ROWS_PER_FRAME / 2
-    paired_Lt = (first_Lt >= 0) & (first_Lt <= len(around_AB) - 1)
-    pairs_L = paired_Lt.sum(axis=1)
-    x_tK = motion_TK[ticks] - motion_TK[ticks].mean(axis=0)
-    y_LtB = _between(around_AB, first_Lt) * paired_Lt[..., None]
-    n = np.maximum(1, pairs_L)[:, None, None].astype(np.float64)
 
-    # moments of the pairs of each lag
-    weight_Lt = paired_Lt.astype(np.float32)
-    squares_tKK = x_tK[:, :, None] * x_tK[:, None, :]
-    mean_x, mean_y = (weight_Lt @ x_tK)[:, :, None] / n, y_LtB.sum(axis=1)[:, :, None] / n
-    xx = np.tensordot(weight_Lt, squares_tKK, 1) / n - mean_x * mean_x.transpose(0, 2, 1)
-    yy = y_LtB.transpose(0, 2, 1) @ y_LtB / n - mean_y * mean_y.transpose(0, 2, 1)
-    xy = x_tK.T @ y_LtB / n - mean_x * mean_y.transpose(0, 2, 1)
+    def __init__(
+        self,
+        motion_TK: NDArray[np.float64],
+        sound_AB: NDArray[np.float64],
+        counted_T: NDArray[np.bool_],
+    ) -> None:
+        self._motion_TK = motion_TK - motion_TK[counted_T].mean(axis=0)
+        self._counted_T = counted_T
+        around_AB = np.lib.stride_tricks.sliding_window_view(sound_AB, ROWS_PER_FRAME, axis=0).mean(
+            axis=-1
+        )
+        # moments of what is centred lose no digits
+        around_AB -= around_AB.mean(axis=0)
+        self._around_AB = around_AB
+
+    def __call__(self, lags_L: NDArray[np.float64], spread_frames: float) -> NDArray[np.float64]:
+        """Score of each lag (`find`)."""
+        first, motion_UK, counted_U = self._stretched(spread_frames)
+        # the tick's middle and the middle of the rows around it
+        start_L = np.round(ROWS_PER_FRAME * (first + lags_L) - ROWS_PER_FRAME / 2).astype(np.int64)
+        score_L = np.full(len(lags_L), np.nan)
+        for phase in np.unique(start_L % ROWS_PER_FRAME):
+            chosen = np.flatnonzero(start_L % ROWS_PER_FRAME == phase)
+            shift_L = (start_L[chosen] - phase) // ROWS_PER_FRAME
+            every = np.arange(shift_L[0], shift_L[-1] + 1)
+            found = _canonical(motion_UK, self._around_AB[phase::ROWS_PER_FRAME], counted_U, every)
+            score_L[chosen] = found[shift_L - every[0]]
+        return score_L
+
+    def _stretched(
+        self, spread_frames: float
+    ) -> tuple[int, NDArray[np.float64], NDArray[np.bool_]]:
+        """The motion on the clock of a sound that drifts: its first tick there, and its ticks."""
+        if spread_frames == 0:
+            return 0, self._motion_TK, self._counted_T
+        last = len(self._counted_T) - 1
+        ticks_U = np.arange(math.ceil(-spread_frames / 2), math.floor(last + spread_frames / 2) + 1)
+        at_U = np.clip((ticks_U + spread_frames / 2) / (1 + spread_frames / last), 0, last)
+        low_U = np.minimum(at_U.astype(np.int64), last - 1)
+        part_U1 = (at_U - low_U)[:, None]
+        motion_UK = (1 - part_U1) * self._motion_TK[low_U] + part_U1 * self._motion_TK[low_U + 1]
+        return int(ticks_U[0]), motion_UK, self._counted_T[low_U] & self._counted_T[low_U + 1]
+
+
+def _canonical(
+    motion_TK: NDArray[np.float64],
+    sound_SB: NDArray[np.float64],
+    counted_T: NDArray[np.bool_],
+    shift_L: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Sum of squared canonical correlations where tick t goes with sample t + shift of the sound.
+
+    NaN where too few ticks pair up. The shifts are consecutive.
+    """
+    (ticks, features), (samples, bands), shifts = motion_TK.shape, sound_SB.shape, len(shift_L)
+    before = max(0, -int(shift_L[0]))
+    after = max(0, ticks + int(shift_L[-1]) - samples)
+    first = before + int(shift_L[0])
+    # the sound with zeros around it, and what tick 0 .. T goes with at any shift, as a view
+    y_PB = np.pad(sound_SB, ((before, after), (0, 0)))[first : first + ticks + shifts - 1]
+    there_P = np.pad(np.ones(samples), (before, after))[first : first + ticks + shifts - 1]
+    y_TLB = np.lib.stride_tricks.as_strided(
+        y_PB, (ticks, shifts, bands), (y_PB.strides[0], *y_PB.strides)
+    )
+    there_LT = np.lib.stride_tricks.sliding_window_view(there_P, ticks)
+    weight_T = counted_T.astype(np.float64)
+    weight_LP = np.lib.stride_tricks.sliding_window_view(np.pad(weight_T, shifts - 1), len(y_PB))[
+        ::-1
+    ]
+
+    # moments of the pairs of each shift
+    x_TK = motion_TK * weight_T[:, None]
+    squares_TX = (x_TK[:, :, None] * x_TK[:, None, :]).reshape(ticks, -1)
+    squares_PY = (y_PB[:, :, None] * y_PB[:, None, :]).reshape(len(y_PB), -1)
+    pairs_L = there_LT @ weight_T
+    n = np.maximum(1.0, pairs_L)[:, None, None]
+    mean_x, mean_y = (there_LT @ x_TK)[:, :, None] / n, (weight_LP @ y_PB)[:, :, None] / n
+    xx = (there_LT @ squares_TX).reshape(shifts, features, features) / n
+    yy = (weight_LP @ squares_PY).reshape(shifts, bands, bands) / n
+    xy = (x_TK.T @ y_TLB.reshape(ticks, -1)).reshape(features, shifts, bands).transpose(1, 0, 2) / n
+    xx -= mean_x * mean_x.transpose(0, 2, 1)
+    yy -= mean_y * mean_y.transpose(0, 2, 1)
+    xy -= mean_x * mean_y.transpose(0, 2, 1)
 
     # their correlations
     scale_x, scale_y = _inverse_spread(xx), _inverse_spread(yy)
@@ -173,20 +243,8 @@ def _scores(
     xy = xy * scale_x * scale_y.transpose(0, 2, 1)
     explained = np.linalg.solve(xx, xy) @ np.linalg.solve(yy, xy.transpose(0, 2, 1))
     score_L: NDArray[np.float64] = np.trace(explained, axis1=1, axis2=2)
-    score_L[pairs_L < max(_FEWEST_TICKS / 2, len(ticks) / 2)] = np.nan
+    score_L[pairs_L < max(_FEWEST_TICKS / 2, counted_T.sum() / 2)] = np.nan
     return score_L
-
-
-def _between(x_AB: NDArray[np.float32], row_Lt: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Values at rows, and linearly between them."""
-    whole = np.floor(row_Lt).astype(np.int64)
-    part = (row_Lt - whole).astype(np.float32)[..., None]
-    last = len(x_AB) - 1
-    low: NDArray[np.float32] = x_AB[whole.clip(0, last)]
-    if not part.any():
-        return low
-    mixed: NDArray[np.float32] = low + part * (x_AB[(whole + 1).clip(0, last)] - low)
-    return mixed
 
 
 def _inverse_spread(covariance_LKK: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -225,26 +283,16 @@ class _Drift(NamedTuple):
     others: NDArray[np.float64]
 
 
-def _drift(
-    motion_TK: NDArray[np.float32],
-    sound_AB: NDArray[np.float32],
-    counted_T: NDArray[np.bool_],
-    lags_L: NDArray[np.float64],
-) -> _Drift:
+def _drift(score: Scores, lags_L: NDArray[np.float64]) -> _Drift:
     coarse_L = lags_L[:: ROWS_PER_FRAME // _STEP_ROWS]
     spread_S = np.arange(-_MAX_SPREAD_FRAMES, _MAX_SPREAD_FRAMES + 1.0, _SPREAD_STEP_FRAMES)
-    score_SL = np.stack(
-        [
-            _scores(motion_TK, sound_AB, counted_T, coarse_L, spread_frames=spread)
-            for spread in spread_S
-        ]
-    )
+    score_SL = np.stack([score(coarse_L, spread) for spread in spread_S])
     score_S = np.where(np.isfinite(score_SL), score_SL, -np.inf).max(axis=1)
     best = int(score_S.argmax())
     spread = _refined(spread_S, score_S, best)
     middle = coarse_L[int(np.nanargmax(score_SL[best]))]
     fine_L = lags_L[np.abs(lags_L - middle) <= _PEAK_FRAMES]
-    score_L = _scores(motion_TK, sound_AB, counted_T, fine_L, spread_frames=spread)
+    score_L = score(fine_L, spread)
     at = int(np.where(np.isfinite(score_L), score_L, -np.inf).argmax())
     # with the drift the lag of both ends changes by half as much
     apart_SL = np.maximum(np.abs(coarse_L - middle), np.abs(spread_S[:, None] - spread) / 2)

@@ -35,6 +35,8 @@ def run(
     out: Path,
     card: Path,
     params: BuildDataset,
+    *,
+    workers: int = 1,
 ) -> dict[str, float]:
     """Decide on every clip, cut to what is usable, split by speaker, and name the version.
 
@@ -47,6 +49,7 @@ def run(
         out: The dataset's folder; what was measured is kept beside it, in `<out>.evidence/`.
         card: Folder to write the version's card to.
         params: The stage's section; every threshold that only decides is in it.
+        workers: Processes that measure new clips; they decide nothing.
 
     Returns:
         Clips per split and rejected.
@@ -58,7 +61,7 @@ def run(
     """
     clips = {row["clip_id"]: row for row in records.read(manifest, records.MANIFEST)}
     cache = evidence_folder(out)
-    evidence = gather(landmarks, audio, params, cache=cache, keep=True)
+    evidence = gather(landmarks, audio, params, cache=cache, keep=True, workers=workers)
     decisions = _decide(clips, ledger, evidence, params)
     kept = {decision.clip_id for decision in decisions if decision.kept}
     if not kept:
