@@ -144,16 +144,13 @@ def read_decisions(path: Path) -> list[Decision]:
     return list(stream_decisions(path))
 
 
-def stream_decisions(path: Path) -> Iterator[Decision]:
-    """The decisions of `read_decisions`, one after the other."""
-    fixed = {"clip_id", "verdict", "reason", "detail"}
-    for row in records.stream(path, None):
-        yield Decision(
-            clip_id=row["clip_id"],
-            reason=row["reason"],
-            detail=row["detail"],
-            scores={name: value for name, value in row.items() if name not in fixed},
-        )
+def stream_decisions(path: Path, *, scores: bool = True) -> Iterator[Decision]:
+    """The decisions of `read_decisions`, one after the other; without their scores on request."""
+    columns = None if scores else ["clip_id", "verdict", "reason", "detail"]
+    for row in records.stream(path, None, columns=columns):
+        clip_id, reason, detail = row.pop("clip_id"), row.pop("reason"), row.pop("detail")
+        del row["verdict"]
+        yield Decision(clip_id, reason, detail, scores=row)
 
 
 def merge_decisions(paths: Iterable[Path]) -> Iterator[Decision]:
@@ -254,7 +251,7 @@ def funnel(ledger: Path, stages: Sequence[str]) -> list[Step]:
         path = ledger / stage / DECISIONS
         if not path.exists():
             continue
-        steps.append(step(stage, stream_decisions(path)))
+        steps.append(step(stage, stream_decisions(path, scores=False)))
     return steps
 
 

@@ -72,6 +72,7 @@ class Evidence:
         crop: Around the face in the usable stretch; its side is 0 where there is no stretch.
         sound_words_T: Fingerprint of its sound; empty where it has none.
         motion_words_T: Fingerprint of its movement.
+        content: Digest of the rows that were measured.
     """
 
     landmarks: Place
@@ -80,11 +81,7 @@ class Evidence:
     crop: Crop
     sound_words_T: NDArray[np.uint32]
     motion_words_T: NDArray[np.uint32]
-
-    @property
-    def content(self) -> str:
-        """Digest of the rows that were measured."""
-        return _content(self.landmarks, self.audio)
+    content: str
 
 
 def gather(
@@ -278,4 +275,5 @@ def _evidence(row: Row, landmarks: Place, audio: Place | None) -> Evidence:
         Crop(row["crop_left_px"], row["crop_top_px"], row["crop_side_px"]),
         row["sound_words_T"],
         row["motion_words_T"],
+        row["content"],
     )
