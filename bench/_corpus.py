@@ -5,6 +5,7 @@ that turns, nods and talks, points with noise of a tenth of a pixel, bands that 
 Clip `n` is the same in every corpus.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -65,7 +66,8 @@ def _manifest(numbers: Sequence[int]) -> Iterator[Row]:
         clip, speaker = name(number)
         yield {
             "clip_id": clip, "speaker_id": speaker, "split": "", "language": "en",
-            "licence": "none", "tags": "", "sha256": records.digest(clip), "bytes": 1_000_000,
+            "licence": "none", "tags": "", "av_offset_ms": math.nan,
+            "sha256": records.digest(clip), "bytes": 1_000_000,
         }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ What the naive loop is: `bench/_naive.py`.
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -237,7 +238,8 @@ def _workspace(folder: Path, clips: Sequence[tuple[str, Path]]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(path.resolve())
             digests[path] = sha256
-    empty = dict.fromkeys(("speaker_id", "split", "language", "licence", "tags"), "")
+    texts = dict.fromkeys(("speaker_id", "split", "language", "licence", "tags"), "")
+    empty = texts | {"av_offset_ms": math.nan}
     rows = [
         {"clip_id": clip_id, "sha256": digests[path], "bytes": path.stat().st_size} | empty
         for clip_id, path in clips

@@ -80,9 +80,9 @@ def write_inputs(folder, clips, *, pinned=None):
     Args:
         folder: Laid out as a workspace.
         clips: What is special about each: scores; `cuts`, `lost`, `jumps` (ticks), `heard` (first
-            tick with sound, and the one after the last), `lag_s`; `extraction`: the reason for
-            which `extract_audio` rejected it; `footage`: the clip whose picture and sound it has;
-            `points` (T, 68, 2) and `log_mel` (4 T, 26).
+            tick with sound, and the one after the last), `lag_s`, `listed_ms`; `extraction`: the
+            reason for which `extract_audio` rejected it; `footage`: the clip whose picture and
+            sound it has; `points` (T, 68, 2) and `log_mel` (4 T, 26).
         pinned: Split of a speaker.
     """
     landmarks = Parts(folder / "data" / "landmarks", LANDMARKS, key="k", clips_per_part=2)
@@ -97,7 +97,10 @@ def write_inputs(folder, clips, *, pinned=None):
         speaker = clip.split("/")[0]
         texts = dict.fromkeys(("language", "licence", "tags"), "")
         split = (pinned or {}).get(speaker, "")
-        manifest.append(identity | texts | {"speaker_id": speaker, "bytes": 1, "split": split})
+        listed = {"av_offset_ms": special.get("listed_ms", float("nan"))}
+        manifest.append(
+            identity | texts | listed | {"speaker_id": speaker, "bytes": 1, "split": split}
+        )
         layout = {name: given[name] for name in ("cuts", "lost", "jumps") if name in given}
         face_scores = {name: given[name] for name in LANDMARK_SCORES}
         columns = landmark_columns(frames, **layout)

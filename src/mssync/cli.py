@@ -400,14 +400,15 @@ def funnel(
         return
     section = override(load(params).build_dataset, settings, name="build_dataset")
     data = ledger.parent / "data"
+    before = read_decisions(ledger / "build_dataset" / DECISIONS)
     evidence = gather(
         landmarks or data / "landmarks",
         audio or data / "audio",
         section,
+        listed_ms={decision.clip_id: decision.scores["av_listed_ms"] for decision in before},
         cache=evidence_folder(data / "dataset"),
         keep=False,
     )
-    before = read_decisions(ledger / "build_dataset" / DECISIONS)
     leaks = {decision.clip_id: decision for decision in before if decision.reason == LEAK}
     # thresholds do not change which clips share footage
     after = [
@@ -560,6 +561,81 @@ def preflight(
         write_text(json_file, json.dumps(asdict(found), indent=1) + "\n")
     if found.faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def offsets(
+    syncer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of train-syncers, or of one syncer of level 0; default: what "
+            "build-dataset estimated without one."
+        ),
+    ] = None,
+    dataset: Dataset = Path("data/dataset"),
+    ledger: Ledger = Path("ledger"),
+    sources: Annotated[
+        Path, typer.Option(help="List of sources that the dataset was made from.")
+    ] = Path("data/sources.csv"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="List to write: the sources, with offsets in the column av_offset_ms."),
+    ] = None,
+    least_ms: Annotated[
+        float, typer.Option("--least-ms", min=0, help="Smaller offsets are left alone.")
+    ] = 60.0,
+    most: Annotated[int, typer.Option("--list", min=0, help="Clips that are named.")] = 10,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every clip to this file.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Tell how late the sound of each clip is, and write it into the list.
+
+    A positive offset means that the sound comes after the mouth. With --syncer
+    a trained syncer is asked: it tells offsets relative to what it was taught,
+    of clips that it was trained on too. Those that are believed (thresholds of
+    build_dataset) and off by --least-ms or more go into the list that --out
+    names. The next run of the chain on that list makes up for them.
+
+    \b
+    mssync offsets --syncer models/syncers --out next.csv
+    MSSYNC_SOURCE_BASE    folder or URL that relative sources start from
+    """  # noqa: D301 - the escape is click's mark of a paragraph that keeps its lines
+    import json
+    from dataclasses import asdict
+
+    from mssync import device
+    from mssync.lists.sources import BASE, write_offsets
+    from mssync.records import write_text
+    from mssync.render import offsets as text
+    from mssync.stages import _offsets
+
+    loaded = load(params)
+    if syncer:
+        found = _offsets.by_syncer(dataset, syncer, device=device.prepare(loaded.run))
+    else:
+        found = _offsets.by_estimate(dataset, ledger)
+    wrong = _offsets.to_correct(found, loaded.build_dataset, least_ms=least_ms)
+    told = _offsets.believed(found, loaded.build_dataset)
+    typer.echo(
+        text.summary(
+            [each.left_ms for each in told],
+            clips=len(found),
+            believed=f"confidence {loaded.build_dataset.min_av_confidence:g} or more, drift within "
+            f"{loaded.build_dataset.max_av_drift_ms_per_s:g} ms/s",
+            wrong=[vars(each) for each in wrong],
+            least_ms=least_ms,
+            most=most,
+        )
+    )
+    if json_file:
+        write_text(json_file, json.dumps([asdict(each) for each in found], indent=1) + "\n")
+    if out:
+        offsets_ms = {each.clip_id: each.offset_ms for each in wrong}
+        base = os.environ.get(BASE, "")
+        given = write_offsets(sources, out, base=base, offsets_ms=offsets_ms)
+        typer.echo(f"{out}: {given} rows have a new av_offset_ms")
 
 
 @app.command()

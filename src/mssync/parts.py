@@ -191,8 +191,8 @@ def places(folder: Path, schema: Any) -> dict[str, Place]:  # noqa: ANN401 - pya
             before = found.setdefault(row["clip_id"], place)
             if before is not place:
                 raise InputError(
-                    f"{row['clip_id']} is in {before.part} and in {path.name} of {folder}: run the "
-                    "stage that writes them again"
+                    f"{row['clip_id']} is in {before.part} and in {path.name} of {folder}: if a "
+                    "takedown was stopped, call it again, else run the stage that writes them again"
                 )
     return found
 

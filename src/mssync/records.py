@@ -50,6 +50,7 @@ MANIFEST = _schema(
         "language": (pa.string(), "As listed."),
         "licence": (pa.string(), "As listed, else as the site says."),
         "tags": (pa.string(), "As listed."),
+        "av_offset_ms": (pa.float32(), "How late the sound is, as listed; NaN: not listed."),
         "sha256": (pa.string(), "Digest of the clip's media, its name in the media store."),
         "bytes": (pa.int64(), "Size of the clip's media."),
     }
@@ -153,6 +154,7 @@ DATASET_SCORES = {
     "av_offset_ms": "When the sound comes after the mouth, by its whole shape; NaN: not told.",
     "av_confidence": "How sure that is, in [0, 1).",
     "av_drift_ms_per_s": "How it grows along the clip; NaN: too short to tell.",
+    "av_listed_ms": "When the sound comes after the mouth, as listed; NaN: not listed.",
     "av_shift_rows": "Rows by which the sound is taken later than it lies, to make up for it.",
 }
 

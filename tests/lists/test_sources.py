@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from mssync.errors import InputError
-from mssync.lists.sources import pins, read_sources, write_sources
+from mssync.lists.sources import pins, read_sources, write_offsets, write_sources
 from mssync.media.ffmpeg import Crop
 
 
@@ -48,14 +48,58 @@ def test_a_clip_is_named_by_source_cut_and_crop(read):
 
 def test_a_written_list_reads_back_the_same(read, tmp_path):
     rows = read(
-        "source,speaker_id,split,start_s,end_s,crop,crop_px,crop_height_px,language,licence,tags\n"
-        '"a, b.mp4",ada,test,0.1,3,"0.1,0,0.75,1",,,en,"CC, BY","x,y"\n'
-        'https://h/x.mp4,,,,,,"1,2,30,40",720,,,\n'
-        '"new\nline.mp4",,,,,,"1,2,30,40",,,,\n'
-        "s3://bucket/é.mp4,ben,train,,7,,,,,,\n"
+        "source,speaker_id,split,start_s,end_s,crop,crop_px,crop_height_px,av_offset_ms,language,"
+        "licence,tags\n"
+        '"a, b.mp4",ada,test,0.1,3,"0.1,0,0.75,1",,,-40.5,en,"CC, BY","x,y"\n'
+        'https://h/x.mp4,,,,,,"1,2,30,40",720,0,,,\n'
+        '"new\nline.mp4",,,,,,"1,2,30,40",,,,,\n'
+        "s3://bucket/é.mp4,ben,train,,7,,,,,,,\n"
     )
+    assert [row.av_offset_ms for row in rows] == [-40.5, 0, None, None]
     write_sources(tmp_path / "copy.csv", iter(rows))
     assert list(read_sources(tmp_path / "copy.csv", base="")) == rows
+
+
+def test_offsets_are_written_into_a_list_and_all_else_stays(read, tmp_path):
+    text = (
+        "source,start_s,end_s,note,speaker_id\n"
+        "a.mp4,,,mine,\n"
+        'a.mp4,1,2.5,"x, y",ada\n'
+        "/data/b.mp4,,,,ben\n"
+    )
+    rows = read(text, base="/data")
+    offsets = {"a.mp4#1000-2500": 81.26, "b.mp4": -40.0, "gone.mp4": 1.0}
+    target = tmp_path / "next" / "list.csv"
+    assert write_offsets(tmp_path / "list.csv", target, base="/data", offsets_ms=offsets) == 2
+    assert target.read_text() == (
+        "source,start_s,end_s,note,speaker_id,av_offset_ms\n"
+        "a.mp4,,,mine,,\n"
+        'a.mp4,1,2.5,"x, y",ada,81.3\n'
+        "/data/b.mp4,,,,ben,-40.0\n"
+    )
+    again = list(read_sources(target, base="/data", quiet=True))
+    assert [row.clip_id for row in again] == [row.clip_id for row in rows]
+    # in place, and what is not named keeps its own
+    assert write_offsets(target, target, base="/data", offsets_ms={"a.mp4": 40.0}) == 1
+    again = list(read_sources(target, base="/data", quiet=True))
+    assert [row.av_offset_ms for row in again] == [40.0, 81.3, -40.0]
+
+
+def test_offsets_are_written_into_lists_of_any_format(tmp_path):
+    listed = tmp_path / "list.jsonl"
+    listed.write_text('{"source": "a.mp4"}\n{"source": "b.mp4", "tags": ["x", "y"]}\n')
+    write_offsets(listed, tmp_path / "out.csv", base="", offsets_ms={"a.mp4": 12.0})
+    assert (tmp_path / "out.csv").read_text() == (
+        'source,tags,av_offset_ms\na.mp4,,12.0\nb.mp4,"x,y",\n'
+    )
+
+
+def test_a_list_with_a_wrong_row_is_given_no_offsets(read, tmp_path):
+    (tmp_path / "list.csv").write_text("source,end_s\na.mp4,\nb.mp4,soon\n")
+    target = tmp_path / "out.csv"
+    with pytest.raises(InputError, match="row 3: end_s"):
+        write_offsets(tmp_path / "list.csv", target, base="", offsets_ms={"a.mp4": 12.0})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["list.csv"]
 
 
 def test_a_list_that_fails_half_way_is_not_written(read, tmp_path):
@@ -101,13 +145,15 @@ def test_without_a_speaker_every_source_is_one(read):
         ('a.mp4,,"0,0,9,9",0', "crop_height_px must be"),
         ('a.mp4,"0,0,1,1","0,0,9,9",', "`crop` and `crop_px` are both given"),
         (",,,", "`source` is empty"),
+        ("a.mp4,,,,late", "av_offset_ms must be milliseconds .* found 'late'"),
+        ("a.mp4,,,,20000", "av_offset_ms must be .* within 10000, found '20000'"),
         ("file:///a.mp4,,,", "give the path"),
         ("https://ada:pass@h/a.mp4,,,", "secrets file"),
     ],
 )
 def test_a_wrong_row_is_named(read, row, message):
     with pytest.raises(InputError, match=f"row 3: .*{message}") as error:
-        read(f"source,crop,crop_px,crop_height_px\nok.mp4,,,\n{row}\n")
+        read(f"source,crop,crop_px,crop_height_px,av_offset_ms\nok.mp4,,,,\n{row}\n")
     assert "pass@" not in str(error.value)
 
 

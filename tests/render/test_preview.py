@@ -225,7 +225,8 @@ def show(tmp_path, root, monkeypatch):
             copy.write_bytes(media.read_bytes())
             sha256 = store.adopt(copy)
         blank = dict.fromkeys(("speaker_id", "split", "language", "licence", "tags"), "")
-        rows = [blank | {"clip_id": name, "sha256": sha256, "bytes": 1} for name in ids]
+        fixed = {"sha256": sha256, "bytes": 1, "av_offset_ms": float("nan")}
+        rows = [blank | fixed | {"clip_id": name} for name in ids]
         records.write(tmp_path / "data" / "manifest.parquet", rows, records.MANIFEST)
         for folder, schema, row in (
             ("landmarks", records.LANDMARKS, landmark_row()),

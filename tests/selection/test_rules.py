@@ -66,7 +66,9 @@ def judge(tiny):
             for names in (LANDMARK_SCORES, AUDIO_SCORES)
         ]
         usable = rules.measure(Face(**handmade.landmark_columns(frames, **layout)), sound, params)
-        known = Known(frames, usable, given.get("offset", IN_SYNC))
+        known = Known(
+            frames, usable, given.get("offset", IN_SYNC), given.get("listed_ms", math.nan)
+        )
         return rules.decide("a", before, known, params), known.aligned(params).stretch
 
     return run
@@ -190,6 +192,23 @@ def test_what_is_corrected_is_in_sync_unless_too_little_is_left(judge):
     decision, stretch = judge(far, correct_av_offset=True)
     assert (decision.kept, stretch) == (True, Stretch(0, 48))
     assert judge(far, correct_av_offset=True, min_frames=50)[0].reason == "length_mismatch"
+
+
+@pytest.mark.parametrize("correct", [False, True])
+def test_what_is_listed_is_taken_whatever_was_estimated(judge, correct):
+    listed = {"offset": Offset(-40, 0.95, 0), "listed_ms": 98}
+    decision, stretch = judge(listed, correct_av_offset=correct)
+    assert decision.kept
+    assert (decision.scores["av_shift_rows"], decision.scores["av_listed_ms"]) == (10, 98)
+    assert stretch == Stretch(0, 57)
+    # 0 is an offset too
+    decision, _ = judge(listed | {"listed_ms": 0.0}, correct_av_offset=correct)
+    assert decision.scores["av_shift_rows"] == 0
+
+
+def test_a_listed_offset_that_the_estimate_contradicts_is_out_of_sync(judge):
+    decision, _ = judge({"offset": Offset(0, 0.95, 0), "listed_ms": 400})
+    assert decision.reason == "out_of_sync"
 
 
 def test_a_correction_that_is_not_believed_is_not_made(judge):

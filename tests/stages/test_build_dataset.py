@@ -85,6 +85,16 @@ def test_a_clip_is_cut_to_its_stretch_and_its_sound_with_it(build, tmp_path):
     assert clip.motion_TPD.shape == (FRAMES - 15, 68, 2)
 
 
+def test_an_offset_of_the_list_moves_the_sound_and_is_recorded(build, tmp_path):
+    clips, decisions = build({**PEOPLE, "late/a": {"listed_ms": 98.0}})
+    assert decisions["late/a"].scores["av_listed_ms"] == pytest.approx(98)
+    row, sound = row_of(tmp_path, "late/a", CLIPS), row_of(tmp_path, "late/a", AUDIO)
+    assert (row["audio_shift_rows"], row["first_frame"], row["frames"]) == (10, 0, FRAMES - 3)
+    log_mel = records.shaped(sound["log_mel_AM"], FRAMES * 4, -1)
+    expected = log_mel[10 : 10 + 4 * (FRAMES - 3)]
+    np.testing.assert_array_equal(the_clip(clips, "late/a").audio_AM, expected)
+
+
 def test_no_frame_of_another_shot_leaks_into_crop_or_smoothing(build, tmp_path):
     clips, _ = build({**PEOPLE, "cut/a": {"cuts": [13]}}, smoothing_frames=5)
     square = crop_of(row_of(tmp_path, "cut/a", CLIPS))
@@ -99,7 +109,8 @@ def test_rejected_clips_have_every_score_there_is(build):
     scores = decisions["bad/a"].scores
     assert not decisions["bad/a"].kept
     # 60 frames are too short to tell a drift
-    assert [name for name, value in scores.items() if math.isnan(value)] == ["av_drift_ms_per_s"]
+    nothing = [name for name, value in scores.items() if math.isnan(value)]
+    assert nothing == ["av_drift_ms_per_s", "av_listed_ms"]  # the list gives no offset
     assert scores["mouth_loudness_lag_s"] == pytest.approx(0.12)
     assert 0 <= scores["av_confidence"] < 0.9
     assert scores["mouth_loudness_correlation"] > 0.8

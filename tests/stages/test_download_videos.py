@@ -1,3 +1,4 @@
+import math
 import time
 from collections import Counter
 
@@ -46,6 +47,8 @@ def download(tmp_path, store, tiny):
             access=access,
         )
         rows = records.read(tmp_path / "manifest.parquet", records.MANIFEST)
+        for row in rows:  # NaN is not equal to itself
+            row["av_offset_ms"] = None if math.isnan(row["av_offset_ms"]) else row["av_offset_ms"]
         decisions = read_decisions(tmp_path / "ledger" / DECISIONS)
         return rows, {decision.clip_id: decision for decision in decisions}
 

@@ -59,7 +59,7 @@ def listed(manifest, contents, store):
         texts = dict.fromkeys(("split", "language", "licence", "tags"), "")
         sha256 = store.adopt(file, sha256=media_store.digest(file))
         clip = {"clip_id": clip_id, "speaker_id": clip_id, "sha256": sha256}
-        rows.append(clip | texts | {"bytes": len(content)})
+        rows.append(clip | texts | {"bytes": len(content), "av_offset_ms": float("nan")})
     records.write(manifest, rows, records.MANIFEST)
 
 

@@ -6,13 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from mssync.audio.features import features
-from mssync.demo import gestures, speech
-from mssync.demo.portrait import Portrait, find_knots, load_image
 from mssync.errors import InputError
 from mssync.params import BuildDataset
 from mssync.stages import _preflight, build_dataset
 from tests.handmade import write_inputs
+from tests.talkers import talkers as make_talkers
 
 SPEAKERS, FRAMES, SPARE = 12, 150, 10
 PINNED = {"s10": "val", "s11": "test"}
@@ -22,21 +20,8 @@ OPEN = {"max_av_offset_ms": 640.0, "max_av_drift_ms_per_s": 1000.0}
 
 @pytest.fixture(scope="module")
 def talkers():
-    """Landmarks and log mel energies of two clips of each speaker, `SPARE` frames longer."""
-    image = load_image()
-    knots = find_knots(image)
-    frames, clips = FRAMES + SPARE, {}
-    for number in range(SPEAKERS):
-        speaker = gestures.draw_speaker(np.random.default_rng([0, number]))
-        portrait = gestures.dress(Portrait(image, knots), speaker)
-        for clip in range(2):
-            rng = np.random.default_rng([1, number, clip])
-            said = speech.synthesise(frames / 25, speaker.voice, rng)
-            motion = gestures.targets(portrait.knots_KX, said, speaker, rng, frames=frames)
-            points = 256 * motion[:, :68] + rng.normal(0, 0.1, (frames, 68, 2))
-            sound = features(said.waveform_N, pre_emphasis=0.97, mel_bands=26, mfcc=13)
-            clips[f"s{number:02d}/{clip}"] = (points, sound.log_mel_AM)
-    return clips
+    """Two clips of each speaker, `SPARE` frames longer."""
+    return make_talkers(SPEAKERS, clips=2, frames=FRAMES + SPARE)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from mssync.data.clips import Clip
 from mssync.data.pack import pack_clips
 from mssync.errors import InputError, TrainingDivergedError
 from mssync.landmarks import ibug
@@ -16,6 +15,7 @@ from mssync.params import load
 from mssync.tracking import NullTracker
 from mssync.training import checkpoint
 from mssync.training.syncers import load_syncers, train_evaluators, train_guides
+from tests.talkers import talking_clip
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -41,23 +41,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def talking_clip(number, frames, split="train"):
-    """A face whose mouth opens with the loudness of its speech."""
-    rng = np.random.default_rng(number)
-    noise = rng.normal(size=4 * frames + 12)
-    loudness = np.convolve(noise, np.hanning(15)[1:], mode="valid")[: 4 * frames] / 2
-    motion = np.repeat(rng.uniform(0.3, 0.7, (1, 68, 2)), frames, axis=0)
-    motion[:, 65:, 1] += 0.05 * np.resize(loudness[::4], frames)[:, None]
-    audio = np.resize(loudness, 4 * frames)[:, None] * 2 + rng.normal(-6, 0.3, (4 * frames, 26))
-    return Clip(
-        f"{split}{number}",
-        f"{split}{number}",
-        split,
-        (motion + rng.normal(0, 0.001, motion.shape)).astype(np.float32),
-        audio.astype(np.float32),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,10 @@ def _manifest(path: Path) -> dict[str, str]:
             raise InputError(
                 f"{where}: split is {row['split']!r}, expected one of {SPLITS} or none"
             )
+        if np.isinf(row["av_offset_ms"]):
+            raise InputError(
+                f"{where}: av_offset_ms is infinite, expected a number, or NaN for none"
+            )
         if row["bytes"] <= 0:
             raise InputError(f"{where}: bytes is {row['bytes']}, expected more than 0")
         clips[clip] = row["sha256"]

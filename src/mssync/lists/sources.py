@@ -50,6 +50,7 @@ __all__ = [
     "source_of",
     "sources_writer",
     "without_secrets",
+    "write_offsets",
     "write_sources",
 ]
 
@@ -66,10 +67,13 @@ COLUMNS = (
     "crop",
     "crop_px",
     "crop_height_px",
+    "av_offset_ms",
     "language",
     "licence",
     "tags",
 )
+LARGEST_OFFSET_MS = 10_000.0
+_OFFSET = "av_offset_ms"
 _BLOCK_BYTES = 1 << 20
 
 
@@ -89,6 +93,7 @@ class Source:
         licence: As listed.
         crop: The part of the picture that is kept; None: all of it.
         tags: As listed.
+        av_offset_ms: How late the sound is; None: not known.
     """
 
     clip_id: str
@@ -102,6 +107,7 @@ class Source:
     licence: str
     crop: Crop | None = None
     tags: str = ""
+    av_offset_ms: float | None = None
 
     @property
     def is_cut(self) -> bool:
@@ -122,6 +128,7 @@ def source_of(
     licence: str = "",
     crop: Crop | None = None,
     tags: str = "",
+    av_offset_ms: float | None = None,
 ) -> Source:
     """A source as a row of a list names it.
 
@@ -137,6 +144,7 @@ def source_of(
         licence: As in `Source`.
         crop: As in `Source`.
         tags: As in `Source`.
+        av_offset_ms: As in `Source`.
     """
     written = relative_to(base, written)
     end = "end" if end_s is None else milliseconds(end_s)
@@ -153,6 +161,7 @@ def source_of(
         licence=licence,
         crop=crop,
         tags=tags,
+        av_offset_ms=av_offset_ms,
     )
 
 
@@ -239,6 +248,7 @@ def _read_row(row: Mapping[str, str], *, where: str, base: str, folder: Path) ->
         licence=row.get("licence", ""),
         crop=_crop(row, where),
         tags=row.get("tags", ""),
+        av_offset_ms=_offset_ms(row, where),
     )
 
 
@@ -258,6 +268,19 @@ def _seconds(row: Mapping[str, str], column: str, where: str) -> float | None:
     value = _number(text)
     if value is None or value < 0:
         raise InputError(f"{where}: {column} must be seconds, 0 or more, found {text!r}")
+    return value
+
+
+def _offset_ms(row: Mapping[str, str], where: str) -> float | None:
+    text = row.get("av_offset_ms", "")
+    if not text:
+        return None
+    value = _number(text)
+    if value is None or abs(value) > LARGEST_OFFSET_MS:
+        raise InputError(
+            f"{where}: av_offset_ms must be milliseconds by which the sound is late, negative "
+            f"where it is early, within {LARGEST_OFFSET_MS:g}, found {text!r}"
+        )
     return value
 
 
@@ -515,6 +538,48 @@ def write_sources(path: Path, sources: Iterable[Source]) -> None:
             write(source)
 
 
+def write_offsets(path: Path, target: Path, *, base: str, offsets_ms: Mapping[str, float]) -> int:
+    """Write a list once more, with the offsets of some clips in the column `av_offset_ms`.
+
+    Everything else stays as it is written, columns that are not known too.
+
+    Args:
+        path: The list.
+        target: Comma-separated file to write; may be `path` itself.
+        base: Folder or address that relative sources start from; empty: the list's folder.
+        offsets_ms: How late the sound is, by clip id; other rows keep what they have.
+
+    Returns:
+        Rows that were given an offset.
+
+    Raises:
+        InputError: If the list is missing or of the wrong form.
+    """
+    names = dict.fromkeys(tables.header(path))
+    if tables.format_of(str(path)) == tables.JSON_LINES:
+        for _, row in tables.read_rows(path):
+            names |= dict.fromkeys(row)
+    names.setdefault(_OFFSET)
+    temporary = target.with_name(f".{target.name}.writing")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    given = 0
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+            writer.writeheader()
+            rows = (row for _, row in tables.read_rows(path))
+            sources = read_sources(path, base=base, quiet=True)
+            for row, source in zip(rows, sources, strict=True):
+                if source.clip_id in offsets_ms:
+                    row[_OFFSET] = format(offsets_ms[source.clip_id], ".1f")
+                    given += 1
+                writer.writerow(row)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return given
+
+
 def _cells(row: Source) -> list[object]:
     crop = row.crop
     edges = _edges(crop) if crop else ""
@@ -527,6 +592,7 @@ def _cells(row: Source) -> list[object]:
         edges if crop and crop.fractions else "",
         edges if crop and not crop.fractions else "",
         crop.height_px or "" if crop else "",
+        "" if row.av_offset_ms is None else repr(row.av_offset_ms),
         row.language,
         row.licence,
         row.tags,

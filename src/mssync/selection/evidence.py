@@ -85,7 +85,14 @@ class Evidence:
 
 
 def gather(
-    landmarks: Path, audio: Path, params: BuildDataset, *, cache: Path, keep: bool, workers: int = 1
+    landmarks: Path,
+    audio: Path,
+    params: BuildDataset,
+    *,
+    listed_ms: Mapping[str, float],
+    cache: Path,
+    keep: bool,
+    workers: int = 1,
 ) -> dict[str, Evidence]:
     """Evidence of every clip with landmarks, by clip id.
 
@@ -93,6 +100,7 @@ def gather(
         landmarks: Parts of `extract_landmarks`.
         audio: Parts of `extract_audio`.
         params: How long a gap is, and the like.
+        listed_ms: How late the sound of clips is, as the list gives it; NaN: it does not.
         cache: Folder of what was measured before.
         keep: Write what is measured now into the cache, and drop what no longer applies.
         workers: Processes that measure; they decide nothing.
@@ -130,7 +138,10 @@ def gather(
         rows |= {row["clip_id"]: row for row in group}
     if keep:
         store.tidy(wanted)
-    return {clip: _evidence(rows[clip], face, sounds.get(clip)) for clip, face in faces.items()}
+    return {
+        clip: _evidence(rows[clip], face, sounds.get(clip), listed_ms.get(clip, math.nan))
+        for clip, face in faces.items()
+    }
 
 
 def forget(cache: Path, clips: Collection[str]) -> None:
@@ -260,7 +271,7 @@ def _square(points_TPD: NDArray[np.float32], stretch: Stretch, scale: float) -> 
     return Crop(*crop.square_crop(points_TPD[stretch.ticks()], scale))
 
 
-def _evidence(row: Row, landmarks: Place, audio: Place | None) -> Evidence:
+def _evidence(row: Row, landmarks: Place, audio: Place | None, listed_ms: float) -> Evidence:
     usable = Usable(
         stretch=Stretch(row["first_frame"], row["usable_frames"]),
         longest={reason: row[name] for reason, name in _LENGTHS.items()},
@@ -271,7 +282,7 @@ def _evidence(row: Row, landmarks: Place, audio: Place | None) -> Evidence:
     return Evidence(
         landmarks,
         audio,
-        Known(row["frames"], usable, offset),
+        Known(row["frames"], usable, offset, listed_ms),
         Crop(row["crop_left_px"], row["crop_top_px"], row["crop_side_px"]),
         row["sound_words_T"],
         row["motion_words_T"],

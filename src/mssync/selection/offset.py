@@ -24,10 +24,10 @@ from mssync.timing import FRAME_RATE_HZ, ROWS_PER_FRAME
 
 # The lag that is looked for, and how far others are compared with it.
 MAX_LAG_FRAMES = 16
-_FAR_FRAMES = 40
+MAX_REACH_FRAMES = 40  # no tick is compared with sound that lies farther
 _STEP_ROWS = 2
 _PEAK_FRAMES = 5  # lags so near to the best one belong to its peak
-_FEWEST_TICKS = 40
+FEWEST_TICKS = 40  # shorter clips tell nothing
 _RIDGE = 0.5  # on correlations; 100 ticks do not tell 20 features apart
 _DETREND_FRAMES = 25
 _SLOPE_ROWS = 9
@@ -78,7 +78,7 @@ def estimate(
         log_mel_AM: Natural log of mel energies of the peak-normalised sound, (4 T, 26).
         counted_T: Ticks at which the face was found.
     """
-    if counted_T.sum() < _FEWEST_TICKS:
+    if counted_T.sum() < FEWEST_TICKS:
         return UNKNOWN
     shape_TK = _mouth(landmarks_TPD)
     sound_AB = _sound(log_mel_AM)
@@ -98,7 +98,7 @@ def find(score: Scores, ticks: int) -> Offset:
             ticks pair up. Lags come in steps of half a frame.
         ticks: Length of the clip.
     """
-    lags_L = np.arange(-_FAR_FRAMES, _FAR_FRAMES + 1e-9, _STEP_ROWS / ROWS_PER_FRAME)
+    lags_L = np.arange(-MAX_REACH_FRAMES, MAX_REACH_FRAMES + 1e-9, _STEP_ROWS / ROWS_PER_FRAME)
     score_L = score(lags_L, 0.0)
     near_L = (np.abs(lags_L) <= MAX_LAG_FRAMES) & np.isfinite(score_L)
     if not near_L.any():
@@ -243,7 +243,7 @@ def _canonical(
     xy = xy * scale_x * scale_y.transpose(0, 2, 1)
     explained = np.linalg.solve(xx, xy) @ np.linalg.solve(yy, xy.transpose(0, 2, 1))
     score_L: NDArray[np.float64] = np.trace(explained, axis1=1, axis2=2)
-    score_L[pairs_L < max(_FEWEST_TICKS / 2, counted_T.sum() / 2)] = np.nan
+    score_L[pairs_L < max(FEWEST_TICKS / 2, counted_T.sum() / 2)] = np.nan
     return score_L
 
 

@@ -73,15 +73,24 @@ class Known:
         frames: Its length.
         usable: What can be used of it.
         offset: Of its sound.
+        listed_ms: The same as the list gives it; NaN: it does not.
     """
 
     frames: int
     usable: Usable
     offset: Offset
+    listed_ms: float = math.nan
 
     def aligned(self, params: BuildDataset) -> "Aligned":
         """What is used of it, and which sound goes with it."""
-        return align(self.usable.stretch, self.frames, self.offset, params)
+        return align(self.usable.stretch, self.frames, self._late_ms(params))
+
+    def _late_ms(self, params: BuildDataset) -> float:
+        """By how much the sound is taken later than it lies: the list is believed first."""
+        if not math.isnan(self.listed_ms):
+            return self.listed_ms
+        believed = self.offset.confidence >= params.min_av_confidence
+        return self.offset.offset_ms if params.correct_av_offset and believed else 0.0
 
     def scores(self, params: BuildDataset) -> dict[str, float]:
         """The values of `records.DATASET_SCORES`."""
@@ -94,6 +103,7 @@ class Known:
             "av_offset_ms": self.offset.offset_ms,
             "av_confidence": self.offset.confidence,
             "av_drift_ms_per_s": self.offset.drift_ms_per_s,
+            "av_listed_ms": self.listed_ms,
             "av_shift_rows": aligned.shift_rows,
         }
 
@@ -264,19 +274,15 @@ class Aligned:
     shift_rows: int
 
 
-def align(stretch: Stretch, frames: int, offset: Offset, params: BuildDataset) -> Aligned:
-    """Make up for an offset that is believed; ticks whose sound would lie outside are left out.
+def align(stretch: Stretch, frames: int, late_ms: float) -> Aligned:
+    """Make up for sound that is late; ticks whose sound would lie outside are left out.
 
     Args:
         stretch: What can be used.
         frames: Length of the clip.
-        offset: Of its sound.
-        params: Whether to correct, and what is believed.
+        late_ms: How late it is; negative: early.
     """
-    believed = offset.confidence >= params.min_av_confidence
-    if not (params.correct_av_offset and believed):
-        return Aligned(stretch, 0)
-    shift = nearest_rows(offset.offset_ms)
+    shift = nearest_rows(late_ms)
     first = max(stretch.first_frame, math.ceil(-shift / ROWS_PER_FRAME))
     end = min(stretch.first_frame + stretch.frames, frames - math.ceil(shift / ROWS_PER_FRAME))
     return Aligned(Stretch(first, max(0, end - first)), shift)

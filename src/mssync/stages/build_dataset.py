@@ -61,7 +61,14 @@ def run(
     """
     clips = {row["clip_id"]: row for row in records.read(manifest, records.MANIFEST)}
     cache = evidence_folder(out)
-    evidence = gather(landmarks, audio, params, cache=cache, keep=True, workers=workers)
+    listed_ms = {clip: row["av_offset_ms"] for clip, row in clips.items()}
+    evidence = gather(
+        *(landmarks, audio, params),
+        listed_ms=listed_ms,
+        cache=cache,
+        keep=True,
+        workers=workers,
+    )
     decisions = _decide(clips, ledger, evidence, params)
     kept = {decision.clip_id for decision in decisions if decision.kept}
     if not kept:

@@ -1,6 +1,7 @@
 """Stage 1: source list -> media in the store, manifest, provenance, decisions."""
 
 import logging
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -207,6 +208,7 @@ def _row(source: Source, result: Result) -> records.Row:
         "language": source.language,
         "licence": source.licence or came_from.licence,
         "tags": source.tags,
+        "av_offset_ms": math.nan if source.av_offset_ms is None else source.av_offset_ms,
         "sha256": result.sha256,
         "bytes": int(result.scores["bytes"]),
     }

@@ -171,15 +171,26 @@ def load_syncers(folder: Path, device: torch.device) -> list[Syncer]:
     Raises:
         InputError: If the folder holds no checkpoint, or an unreadable one.
     """
-    syncers = []
-    for path in folder.glob("level*"):
-        tensors, metadata = checkpoint.load(path)
-        syncer = Syncer.from_config(metadata["config"])
-        syncer.load_state_dict(tensors)
-        syncers.append(syncer.to(device).eval().requires_grad_(False))
+    syncers = [load_syncer(path, device) for path in folder.glob("level*")]
     if not syncers:
         raise InputError(f"{folder} holds no syncer (level0/, level1/, ...): run train-syncers")
     return sorted(syncers, key=lambda syncer: syncer.level)
+
+
+def load_syncer(folder: Path, device: torch.device) -> Syncer:
+    """Read one syncer, frozen.
+
+    Args:
+        folder: Its checkpoint.
+        device: Where to put it.
+
+    Raises:
+        InputError: If the folder holds no readable checkpoint.
+    """
+    tensors, metadata = checkpoint.load(folder)
+    syncer = Syncer.from_config(metadata["config"])
+    syncer.load_state_dict(tensors)
+    return syncer.to(device).eval().requires_grad_(False)
 
 
 def load_kernel(folder: Path) -> int:
