@@ -3,8 +3,8 @@
     python -m bench.dataset [--json FILE] [--full]
 
 A corpus of parts is generated (`bench/_corpus.py`), of 10 000 and 20 000 clips of five seconds,
-with `--full` of 100 000, which needs 80 GB of disk. Every build is the command line's own, in a
-process of its own, whose peak memory is read when it ends.
+with `--full` of 100 000, which needs 80 GB of disk. Every build is the command line's own, in
+processes of its own, whose memory is watched.
 """
 
 import json
@@ -22,6 +22,7 @@ import torch
 import typer
 
 from bench import _corpus
+from bench._memory import watch
 from mssync.data import dataset, history
 from mssync.data.pack import open_pack
 from mssync.data.windows import Windows
@@ -50,15 +51,16 @@ def _build(folder: Path) -> tuple[float, float]:
 def _mssync(folder: Path, *arguments: str) -> tuple[float, float]:
     """Seconds and peak memory in MB of a command."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mssync", *arguments],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    told = process.stderr.read() if process.stderr else b""
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(told.decode())
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mssync", *arguments],
+            cwd=folder, stdout=subprocess.DEVNULL, stderr=log, text=True,
+        )  # fmt: skip
+        peak_mb = watch(process, every_s=0.05)
+        if process.returncode:
+            log.seek(0)
+            raise SystemExit(log.read()[-2000:])
+    return time.perf_counter() - started, peak_mb
 
 
 def _dvc(folder: Path, *arguments: str) -> float:
@@ -90,12 +92,23 @@ def _grow(folder: Path, size: int, more: int) -> tuple[float, int, int]:
 
 
 def _read(folder: Path) -> dict[str, float]:
+    """Pack the training split and draw from it, in a process of its own."""
+    told = subprocess.run(
+        [sys.executable, "-m", "bench.dataset", "read", str(folder)],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    figures: dict[str, float] = json.loads(told.stdout)
+    return figures
+
+
+@app.command(hidden=True)
+def read(folder: Path) -> None:
     """Pack the training split, and draw batches of it as a guide's training does, on one core."""
-    params, threads = load(ROOT / "params.yaml").train_syncers, torch.get_num_threads()
+    torch.set_num_threads(1)
+    params = load(ROOT / "params.yaml").train_syncers
     started = time.perf_counter()
     pack = open_pack(dataset.load(folder / "data" / "dataset"), "train")
     pack_s = time.perf_counter() - started
-    torch.set_num_threads(1)
     windows = Windows(
         pack,
         level=0,
@@ -115,12 +128,16 @@ def _read(folder: Path) -> dict[str, float]:
             audio_range=pack.statistics.audio_range,
         )
         drawn += 1
-    torch.set_num_threads(threads)
     groups, size = batch.motion_GN5PD.shape[:2]
-    return {"pack_s": pack_s, "windows_per_s": drawn * groups * size / spent}
+    figures = {
+        "packed_clips": len(pack),
+        "pack_s": pack_s,
+        "windows_per_s": drawn * groups * size / spent,
+    }
+    typer.echo(json.dumps(figures))
 
 
-def _measure(size: int, workspace: Path, *, with_dvc: bool) -> dict[str, float]:
+def _measure(size: int, workspace: Path, *, with_dvc: bool, read: bool) -> dict[str, float]:
     folder = workspace / str(size)
     started = time.perf_counter()
     _corpus.write(folder, range(size), workers=2)
@@ -128,7 +145,8 @@ def _measure(size: int, workspace: Path, *, with_dvc: bool) -> dict[str, float]:
     found: dict[str, float] = {}
     found["build_s"], found["build_peak_mb"] = _build(folder)
     found["build_again_s"], found["build_again_peak_mb"] = _build(folder)
-    found |= _read(folder)
+    if read:
+        found |= _read(folder)
     if with_dvc:
         outs = ("data/landmarks", "data/audio", "data/dataset", "data/manifest.parquet")
         _dvc(folder, "init", "--no-scm")
@@ -158,14 +176,17 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="100 000 clips; needs 80 GB.")] = False,
 ) -> None:
     """Measure, and print a table."""
+    if context.invoked_subcommand:
+        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if full and free < FULL_BYTES:
@@ -177,13 +198,16 @@ def main(
         raise typer.Exit(1)
     sizes = FULL if full else SIZES
     with tempfile.TemporaryDirectory() as name:
-        by_size = {size: _measure(size, Path(name), with_dvc=size == sizes[-1]) for size in sizes}
+        by_size = {
+            size: _measure(size, Path(name), with_dvc=size == sizes[-1], read=size == sizes[0])
+            for size in sizes
+        }
     typer.echo(f"{'':<22}" + "".join(f"{size:>12}" for size in sizes))
-    for key in by_size[sizes[-1]]:
+    largest = {key: value for size in sizes for key, value in by_size[size].items()}
+    for key in largest:
         values = "".join(f"{by_size[size].get(key, float('nan')):>12.1f}" for size in sizes)
         typer.echo(f"{key:<22}{values}")
     if json_file:
-        largest = by_size[sizes[-1]]
         write_text(json_file, json.dumps({**largest, "by_clips": by_size}, indent=1) + "\n")
 
 

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import psutil
 import typer
 
+from bench._memory import watch
 from mssync.download.access import Access
 from mssync.download.addresses import Policy
 from mssync.ledger import ATTEMPTS, read_attempts
@@ -143,26 +143,13 @@ def _measure_stage(
         (folder / "log").open("w") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
     ):
-        peak_mb = _watch(process)
+        peak_mb = watch(process)
         assert process.stdout is not None
         said = process.stdout.read()
     if process.returncode:
         raise SystemExit(f"the stage failed: {(folder / 'log').read_text()[-2000:]}")
     figures: dict[str, float] = json.loads(said)
     return figures | {"peak_mb": peak_mb}
-
-
-def _watch(process: "subprocess.Popen[str]") -> float:
-    """Largest resident memory of a process and its children, in MB, until it ends."""
-    peak, root = 0, psutil.Process(process.pid)
-    while process.poll() is None:
-        try:
-            tree = [root, *root.children(recursive=True)]
-            peak = max(peak, sum(one.memory_info().rss for one in tree))
-        except psutil.Error:
-            pass  # it has just ended
-        time.sleep(0.2)
-    return peak / 1e6
 
 
 # ---------------------------------------------------------------- what is measured

@@ -35,6 +35,7 @@ from typing import Annotated, Any
 import psutil
 import typer
 
+from bench._memory import held, tree
 from mssync import records
 from mssync.demo import corpus
 from mssync.landmarks.detector import Backend, Box, Face, Landmarker, Picture, open_backend
@@ -345,10 +346,10 @@ def _peak(folder: Path, name: str, *, stop_s: float) -> tuple[float, float]:
         process = _start("stage", folder, name, 1, cores=2, log=log)
         root, peak, started = psutil.Process(process.pid), 0, time.perf_counter()
         while process.poll() is None and time.perf_counter() - started < stop_s:
-            peak = max(peak, sum(_resident(one) for one in _tree(root)))
+            peak = max(peak, held(root))
             time.sleep(0.05)
         if process.poll() is None:
-            share = max(_read_share(one, media) for one in _tree(root))
+            share = max(_read_share(one, media) for one in tree(root))
             process.kill()
             process.communicate()
             return peak / 1e6, share
@@ -356,21 +357,6 @@ def _peak(folder: Path, name: str, *, stop_s: float) -> tuple[float, float]:
         raise SystemExit(f"the stage failed: {(folder / 'log').read_text()[-2000:]}")
     process.communicate()
     return peak / 1e6, 1.0
-
-
-def _tree(root: psutil.Process) -> list[psutil.Process]:
-    try:
-        return [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _resident(process: psutil.Process) -> int:
-    """Pages that processes share count for each of them: what is measured is an upper bound."""
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
 
 
 def _read_share(process: psutil.Process, media: Path) -> float:

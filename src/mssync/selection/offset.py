@@ -158,14 +158,14 @@ class _Coupling:
         sound_AB: NDArray[np.float64],
         counted_T: NDArray[np.bool_],
     ) -> None:
-        self._motion_TK = motion_TK - motion_TK[counted_T].mean(axis=0)
+        centred_TK = motion_TK - motion_TK[counted_T].mean(axis=0)
+        self._motion_TK = centred_TK.astype(np.float32)
         self._counted_T = counted_T
         around_AB = np.lib.stride_tricks.sliding_window_view(sound_AB, ROWS_PER_FRAME, axis=0).mean(
             axis=-1
         )
-        # moments of what is centred lose no digits
-        around_AB -= around_AB.mean(axis=0)
-        self._around_AB = around_AB
+        # moments of what is centred lose few digits
+        self._around_AB = (around_AB - around_AB.mean(axis=0)).astype(np.float32)
 
     def __call__(self, lags_L: NDArray[np.float64], spread_frames: float) -> NDArray[np.float64]:
         """Score of each lag (`find`)."""
@@ -183,7 +183,7 @@ class _Coupling:
 
     def _stretched(
         self, spread_frames: float
-    ) -> tuple[int, NDArray[np.float64], NDArray[np.bool_]]:
+    ) -> tuple[int, NDArray[np.float32], NDArray[np.bool_]]:
         """The motion on the clock of a sound that drifts: its first tick there, and its ticks."""
         if spread_frames == 0:
             return 0, self._motion_TK, self._counted_T
@@ -191,14 +191,14 @@ class _Coupling:
         ticks_U = np.arange(math.ceil(-spread_frames / 2), math.floor(last + spread_frames / 2) + 1)
         at_U = np.clip((ticks_U + spread_frames / 2) / (1 + spread_frames / last), 0, last)
         low_U = np.minimum(at_U.astype(np.int64), last - 1)
-        part_U1 = (at_U - low_U)[:, None]
+        part_U1 = (at_U - low_U).astype(np.float32)[:, None]
         motion_UK = (1 - part_U1) * self._motion_TK[low_U] + part_U1 * self._motion_TK[low_U + 1]
         return int(ticks_U[0]), motion_UK, self._counted_T[low_U] & self._counted_T[low_U + 1]
 
 
 def _canonical(
-    motion_TK: NDArray[np.float64],
-    sound_SB: NDArray[np.float64],
+    motion_TK: NDArray[np.float32],
+    sound_SB: NDArray[np.float32],
     counted_T: NDArray[np.bool_],
     shift_L: NDArray[np.int64],
 ) -> NDArray[np.float64]:
@@ -211,13 +211,14 @@ def _canonical(
     after = max(0, ticks + int(shift_L[-1]) - samples)
     first = before + int(shift_L[0])
     # the sound with zeros around it, and what tick 0 .. T goes with at any shift, as a view
-    y_PB = np.pad(sound_SB, ((before, after), (0, 0)))[first : first + ticks + shifts - 1]
-    there_P = np.pad(np.ones(samples), (before, after))[first : first + ticks + shifts - 1]
+    around = slice(first, first + ticks + shifts - 1)
+    y_PB = np.pad(sound_SB, ((before, after), (0, 0)))[around]
+    there_P = np.pad(np.ones(samples, np.float32), (before, after))[around]
     y_TLB = np.lib.stride_tricks.as_strided(
         y_PB, (ticks, shifts, bands), (y_PB.strides[0], *y_PB.strides)
     )
     there_LT = np.lib.stride_tricks.sliding_window_view(there_P, ticks)
-    weight_T = counted_T.astype(np.float64)
+    weight_T = counted_T.astype(np.float32)
     weight_LP = np.lib.stride_tricks.sliding_window_view(np.pad(weight_T, shifts - 1), len(y_PB))[
         ::-1
     ]
@@ -227,7 +228,7 @@ def _canonical(
     squares_TX = (x_TK[:, :, None] * x_TK[:, None, :]).reshape(ticks, -1)
     squares_PY = (y_PB[:, :, None] * y_PB[:, None, :]).reshape(len(y_PB), -1)
     pairs_L = there_LT @ weight_T
-    n = np.maximum(1.0, pairs_L)[:, None, None]
+    n = np.maximum(1.0, pairs_L).astype(np.float64)[:, None, None]
     mean_x, mean_y = (there_LT @ x_TK)[:, :, None] / n, (weight_LP @ y_PB)[:, :, None] / n
     xx = (there_LT @ squares_TX).reshape(shifts, features, features) / n
     yy = (weight_LP @ squares_PY).reshape(shifts, bands, bands) / n
