@@ -55,6 +55,7 @@ def _mssync(folder: Path, *arguments: str) -> tuple[float, float]:
         process = subprocess.Popen(
             [sys.executable, "-m", "mssync", *arguments],
             cwd=folder, stdout=subprocess.DEVNULL, stderr=log, text=True,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""},  # nobody compiles at every start
         )  # fmt: skip
         peak_mb = watch(process, every_s=0.05)
         if process.returncode:
