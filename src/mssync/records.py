@@ -364,6 +364,5 @@ def digest(*parts: str | bytes | Iterable[str]) -> str:
         pieces = [part] if isinstance(part, str | bytes) else list(part)
         for piece in pieces:
             data = piece.encode() if isinstance(piece, str) else piece
-            total.update(len(data).to_bytes(8, "big"))
-            total.update(data)
+            total.update(len(data).to_bytes(8, "big") + data)
     return total.hexdigest()

@@ -24,24 +24,26 @@ _SEEN = (
 
 
 def dataset_revision(
-    clips: Iterable[records.Row], decisions: Iterable[Decision], *, smoothing_frames: int
+    clips: Iterable[str], decisions: Iterable[Decision], *, smoothing_frames: int
 ) -> str:
     """The dataset's name: SHA-256 over its sorted logical rows, decisions and split.
 
     Independent of parts, compression and order; a change of any value that a model sees changes it.
 
     Args:
-        clips: Rows of `records.CLIPS`; digests stand for landmarks and sound.
+        clips: Digests of its clips (`clip_digest`).
         decisions: What `build_dataset` decided.
         smoothing_frames: How landmarks are smoothed as they are read.
     """
-    rows = sorted(clip_digest(row) for row in clips)
     verdicts = sorted(f"{decision.clip_id}\t{decision.reason}" for decision in decisions)
-    return records.digest(rows, verdicts, str(smoothing_frames))
+    return records.digest(sorted(clips), verdicts, str(smoothing_frames))
 
 
 def clip_digest(row: records.Row) -> str:
-    """SHA-256 over what a model sees of a row of `records.CLIPS`."""
+    """SHA-256 over what a model sees of a row of `records.CLIPS`.
+
+    Digests stand for landmarks and sound.
+    """
     return records.digest(*(str(row[name]) for name in _SEEN))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mssync import records, versions
+from mssync import records
 from mssync.data import dataset
 from mssync.errors import InputError
 from mssync.ledger import Decision
@@ -32,6 +32,8 @@ def remember(
     revision: str,
     rows: Iterable[Row],
     decisions: Iterable[Decision],
+    *,
+    seen: Mapping[str, str],
     speakers: Mapping[str, str],
     facts: Mapping[str, object],
 ) -> None:
@@ -42,7 +44,8 @@ def remember(
         revision: Its name.
         rows: Its clips, of `records.CLIPS`.
         decisions: On every clip of the manifest, sorted.
-        speakers: Who speaks in each.
+        seen: Digest of what a model sees of each of its clips (`versions.clip_digest`).
+        speakers: Who speaks in each clip of the manifest.
         facts: What to tell of the version in a list: numbers and texts.
     """
     path = folder / f"{revision[:_DIGITS]}.parquet"
@@ -59,7 +62,7 @@ def remember(
             "reason": decision.reason,
             "detail": decision.detail,
             "frames": clip["frames"] if clip else 0,
-            "content": versions.clip_digest(clip)[:_DIGITS] if clip else "",
+            "content": seen[decision.clip_id][:_DIGITS] if clip else "",
         }
 
     told = {"revision": revision, "facts": json.dumps(facts, sort_keys=True)}

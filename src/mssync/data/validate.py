@@ -238,7 +238,9 @@ def _dataset(
     if kept - listed:
         raise InputError(f"{folder}: {min(kept - listed)} is kept and not listed")
     revision = versions.dataset_revision(
-        version.rows, decisions, smoothing_frames=version.metadata["params"]["smoothing_frames"]
+        map(versions.clip_digest, version.rows),
+        decisions,
+        smoothing_frames=version.metadata["params"]["smoothing_frames"],
     )
     if revision != version.revision:
         raise InputError(

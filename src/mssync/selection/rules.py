@@ -302,7 +302,8 @@ def decide(
     scores = dict.fromkeys(SCORES, math.nan)
     measured = [decision.scores for decision in reversed(before)]
     for found in [*measured, known.scores(params) if known else {}]:
-        scores |= {name: value for name, value in found.items() if not math.isnan(value)}
+        # NaN is not equal to itself
+        scores |= {name: value for name, value in found.items() if value == value}
     rejected = next((decision for decision in before if not decision.kept), None)
     if rejected:
         return Decision(clip_id, rejected.reason, rejected.detail, scores)

@@ -57,7 +57,10 @@ def write_version(
     """
     write_decisions(places.ledger / "build_dataset" / DECISIONS, decisions, SCORES)
     reasons = Counter(decision.reason for decision in decisions if not decision.kept)
-    revision = versions.dataset_revision(rows, decisions, smoothing_frames=params.smoothing_frames)
+    seen = {row["clip_id"]: versions.clip_digest(row) for row in rows}
+    revision = versions.dataset_revision(
+        seen.values(), decisions, smoothing_frames=params.smoothing_frames
+    )
     dataset.write(
         places.dataset,
         rows,
@@ -75,5 +78,5 @@ def write_version(
         "minutes": round(sum(frame_time_s(row["frames"]) for row in rows) / 60, 2),
     }
     folder = history.folder_of(places.dataset)
-    history.remember(folder, revision, rows, decisions, speakers, facts)
+    history.remember(folder, revision, rows, decisions, seen=seen, speakers=speakers, facts=facts)
     return revision
