@@ -33,6 +33,7 @@ SIZES = (10_000, 20_000)
 FULL = (100_000,)
 FULL_BYTES = 80_000_000_000
 DRAWING_S = 3.0
+OUTS = ("data/landmarks", "data/audio", "data/dataset", "data/manifest.parquet")
 ROOT = Path(__file__).parents[1]
 
 app = typer.Typer(add_completion=False)
@@ -138,7 +139,8 @@ def read(folder: Path) -> None:
     typer.echo(json.dumps(figures))
 
 
-def _measure(size: int, workspace: Path, *, with_dvc: bool, read: bool) -> dict[str, float]:
+def _measure(size: int, workspace: Path, *, smallest: bool, largest: bool) -> dict[str, float]:
+    """Figures of one size; what takes long and is linear or flat is measured at one of them."""
     folder = workspace / str(size)
     started = time.perf_counter()
     _corpus.write(folder, range(size), workers=2)
@@ -146,20 +148,33 @@ def _measure(size: int, workspace: Path, *, with_dvc: bool, read: bool) -> dict[
     found: dict[str, float] = {}
     found["build_s"], found["build_peak_mb"] = _build(folder)
     found["build_again_s"], found["build_again_peak_mb"] = _build(folder)
-    if read:
+    if smallest:
         found |= _read(folder)
-    if with_dvc:
-        outs = ("data/landmarks", "data/audio", "data/dataset", "data/manifest.parquet")
-        _dvc(folder, "init", "--no-scm")
-        _dvc(folder, "remote", "add", "-d", "local", str(workspace / "remote"))
-        found["dvc_add_s"] = _dvc(folder, "add", "--no-commit", *outs) + _dvc(folder, "commit")
-        found["dvc_push_s"] = _dvc(folder, "push")
+    if largest:
+        found |= _shared(folder, workspace / "remote")
     found["add_1_s"], found["add_1_parts"], found["add_1_rewritten"] = _grow(folder, size, 1)
-    if with_dvc:
+    if largest:
         found["dvc_status_1_s"] = _dvc(folder, "status")
-        found["dvc_add_1_s"] = _dvc(folder, "add", *outs)
+        found["dvc_add_1_s"] = _dvc(folder, "add", *OUTS)
         found["dvc_push_1_s"] = _dvc(folder, "push")
-    grown = _grow(folder, size + 1, 1000)
+        found |= _changed(folder, size + 1)
+    found["files"] = sum(1 for path in (folder / "data").rglob("*") if path.is_file())
+    shutil.rmtree(folder)
+    return found
+
+
+def _shared(folder: Path, remote: Path) -> dict[str, float]:
+    """What it takes DVC to take in all of a dataset, and to push it into a folder."""
+    _dvc(folder, "init", "--no-scm")
+    _dvc(folder, "remote", "add", "-d", "local", str(remote))
+    add_s = _dvc(folder, "add", "--no-commit", *OUTS) + _dvc(folder, "commit")
+    return {"dvc_add_s": add_s, "dvc_push_s": _dvc(folder, "push")}
+
+
+def _changed(folder: Path, size: int) -> dict[str, float]:
+    """Add 1000 clips, compare the first version with the last, take a speaker down."""
+    found: dict[str, float] = {}
+    grown = _grow(folder, size, 1000)
     found["add_1000_s"], found["add_1000_parts"], found["add_1000_rewritten"] = grown
     first = history.known(history.folder_of(folder / "data" / "dataset"))[0].revision
     found["diff_s"], _ = _mssync(folder, "diff", first)
@@ -168,8 +183,6 @@ def _measure(size: int, workspace: Path, *, with_dvc: bool, read: bool) -> dict[
         *("takedown", "--speaker", _corpus.name(size // 2)[1]),
         *("--params", str(ROOT / "params.yaml")),
     )
-    found["files"] = sum(1 for path in (folder / "data").rglob("*") if path.is_file())
-    shutil.rmtree(folder)
     return found
 
 
@@ -200,7 +213,7 @@ def main(
     sizes = FULL if full else SIZES
     with tempfile.TemporaryDirectory() as name:
         by_size = {
-            size: _measure(size, Path(name), with_dvc=size == sizes[-1], read=size == sizes[0])
+            size: _measure(size, Path(name), smallest=size == sizes[0], largest=size == sizes[-1])
             for size in sizes
         }
     typer.echo(f"{'':<22}" + "".join(f"{size:>12}" for size in sizes))
