@@ -126,10 +126,14 @@ def test_a_stage_that_is_killed_goes_on_where_it_stopped(mssync, root, tmp_path,
 @pytest.fixture(scope="module")
 def decided(root, tmp_path_factory):
     """A workspace in which `build_dataset` has decided on ten clips; runs `mssync funnel` in it."""
-    folder = tmp_path_factory.mktemp("decided")
-    clips = {f"p{i}/a": {} for i in range(8)}
     gap, small = {"lost": range(26, 34)}, {"interocular_px": 15}
-    write_inputs(folder, clips | {"gap/a": gap, "small/a": small})
+    folder = tmp_path_factory.mktemp("decided")
+    return decide(root, folder, {"gap/a": gap, "small/a": small})
+
+
+def decide(root, folder, special):
+    """Decide on eight clips and some special ones; what runs `mssync funnel` there."""
+    write_inputs(folder, {f"p{i}/a": {} for i in range(8)} | special)
     params = load(root / "params.test.yaml")
     data, ledger = folder / "data", folder / "ledger"
     build_dataset.run(
@@ -173,6 +177,13 @@ def test_the_funnel_shows_what_other_thresholds_would_decide_and_writes_nothing(
     listed = decided("--set", "max_gap_frames=10", "--list")
     assert "+1  face_lost -> kept\n        gap/a\n" in listed.stdout
     assert "extract_audio           10    10" in listed.stdout
+
+
+def test_the_funnel_knows_the_offsets_of_the_list(root, tmp_path):
+    """A second of 60 frames is too much to make up for."""
+    funnel = decide(root, tmp_path, {"late/a": {"listed_ms": 1000.0}})
+    assert "length_mismatch 1" in funnel().stdout
+    assert "No clip is decided otherwise" in funnel("--set", "min_blur=2").stdout
 
 
 def test_the_funnel_says_when_nothing_changes_and_where_a_clip_fails_now(decided):

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -405,7 +406,9 @@ def funnel(
         landmarks or data / "landmarks",
         audio or data / "audio",
         section,
-        listed_ms={decision.clip_id: decision.scores["av_listed_ms"] for decision in before},
+        listed_ms={
+            decision.clip_id: decision.scores.get("av_listed_ms", math.nan) for decision in before
+        },
         cache=evidence_folder(data / "dataset"),
         keep=False,
     )
