@@ -39,6 +39,7 @@ _INNER, _OUTER = ((61, 67), (62, 66), (63, 65)), ((50, 58), (51, 57), (52, 56))
 _MAX_SPREAD_FRAMES = 24
 _SPREAD_STEP_FRAMES = 2
 _FEWEST_TICKS_OF_DRIFT = 200
+_HALF = np.float32(0.5)
 _CONSTANT = 1e-10  # a feature with a smaller variance does not move
 _SILENT = 1e-4  # spread of a band's level, in nats
 _STILL = 1e-4  # a mouth that moves by less, in inter-ocular distances, is still
@@ -191,9 +192,15 @@ class _Coupling:
         ticks_U = np.arange(math.ceil(-spread_frames / 2), math.floor(last + spread_frames / 2) + 1)
         at_U = np.clip((ticks_U + spread_frames / 2) / (1 + spread_frames / last), 0, last)
         low_U = np.minimum(at_U.astype(np.int64), last - 1)
-        part_U1 = (at_U - low_U).astype(np.float32)[:, None]
-        motion_UK = (1 - part_U1) * self._motion_TK[low_U] + part_U1 * self._motion_TK[low_U + 1]
-        return int(ticks_U[0]), motion_UK, self._counted_T[low_U] & self._counted_T[low_U + 1]
+        part_U = (at_U - low_U).astype(np.float32)
+        # between two ticks, of which one may not count
+        low_weight_U = (1 - part_U) * self._counted_T[low_U]
+        high_weight_U = part_U * self._counted_T[low_U + 1]
+        weight_U = low_weight_U + high_weight_U
+        motion_UK = low_weight_U[:, None] * self._motion_TK[low_U]
+        motion_UK += high_weight_U[:, None] * self._motion_TK[low_U + 1]
+        motion_UK /= np.maximum(weight_U, _HALF)[:, None]
+        return int(ticks_U[0]), motion_UK, weight_U >= _HALF
 
 
 def _canonical(
@@ -263,7 +270,7 @@ def _refined(x_N: NDArray[np.float64], score_N: NDArray[np.float64], best: int) 
         return float(x_N[best])
     before, here, after = score_N[best - 1 : best + 2]
     bend = before - 2 * here + after
-    if not bend < 0:
+    if not (math.isfinite(bend) and bend < 0):
         return float(x_N[best])
     return float(x_N[best] + 0.5 * (before - after) / bend * (x_N[best + 1] - x_N[best]))
 
