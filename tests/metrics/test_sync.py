@@ -183,6 +183,12 @@ def test_ground_truth_is_one_and_another_audio_is_zero(clips):
         assert scored[sync.OTHER_AUDIO].normalised[name].value == 0
 
 
+def test_equal_systems_have_equal_scores_and_intervals(clips):
+    scored = score(clips, one=list(clips), two=list(clips))
+    assert scored["one"].scores == scored["two"].scores
+    assert scored["one"].normalised == scored["two"].normalised
+
+
 def test_a_noisier_system_scores_lower(clips):
     noise = np.random.default_rng(0).normal(size=(FRAMES, 68, 2)).astype(np.float32)
     scored = score(

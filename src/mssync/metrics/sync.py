@@ -195,7 +195,7 @@ def score_systems(
             `reference_systems` and add the generated motions.
         evaluator: The judge of one level and one set of points.
         kernel: Width of the pyramid's box mean.
-        rng: Draws the resamples.
+        rng: Draws the resamples, the same ones for every system.
         resamples: Bootstrap resamples of sequences.
         device: Where the evaluator lives.
 
@@ -209,7 +209,12 @@ def score_systems(
     flat = [pair for pairs in systems.values() for pair in pairs]
     remaining = iter(distance_curves(flat, evaluator, kernel=kernel, device=device))
     curves = {name: tuple(next(remaining) for _ in pairs) for name, pairs in systems.items()}
-    return {name: _summary(own, curves, rng, resamples) for name, own in curves.items()}
+    # the same resamples for all: else chance may take ceiling and floor apart for one system only
+    seed = int(rng.integers(2**63))
+    return {
+        name: _summary(own, curves, np.random.default_rng(seed), resamples)
+        for name, own in curves.items()
+    }
 
 
 def reference_systems(pairs: Sequence[Pair], speakers: Sequence[str]) -> dict[str, list[Pair]]:
