@@ -98,6 +98,9 @@ def find(score: Scores, ticks: int) -> Offset:
             over that of the first: higher where mouth and sound agree better, NaN where too few
             ticks pair up. Lags come in steps of half a frame.
         ticks: Length of the clip.
+
+    Returns:
+        `UNKNOWN` where no lag has a score.
     """
     lags_L = np.arange(-MAX_REACH_FRAMES, MAX_REACH_FRAMES + 1e-9, _STEP_ROWS / ROWS_PER_FRAME)
     score_L = score(lags_L, 0.0)

@@ -8,7 +8,6 @@ Axes: T frames, A = 4 T audio rows, P = 68 points, D = 2, M mel bands, W motion 
 windows, E embedding, K places of an audio window around that of a motion window, L lags.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +145,8 @@ class Agreement:
     Args:
         motion_WE: Embeddings of motion windows, one a frame.
         audio_HE: Embeddings of audio windows, `_STEPS` a frame.
-        cosine: Compare by the cosine of unit embeddings; else by Euclidean distance.
+        cosine: Compare by the cosine of unit embeddings, in [-1, 1]; else by minus the Euclidean
+            distance.
     """
 
     def __init__(self, motion_WE: Tensor, audio_HE: Tensor, *, cosine: bool) -> None:
@@ -234,7 +234,7 @@ def _told(clip_id: str, split: str, shift_ms: float, left: Offset) -> Told:
     return Told(
         clip_id,
         split,
-        left.offset_ms + shift_ms if not math.isnan(left.offset_ms) else math.nan,
+        left.offset_ms + shift_ms,
         left.offset_ms,
         left.confidence,
         left.drift_ms_per_s,
