@@ -12,6 +12,7 @@ from mssync.data.pack import pack_clips
 from mssync.params import TrainGenerator, TrainSyncers, load
 from mssync.tracking import NullTracker
 from mssync.training import generator
+from mssync.training.group import Group
 from mssync.training.syncers import load_syncers, train_guides
 
 SHIPPED = ["params.cluster.yaml", "params.test.yaml", "params.yaml"]
@@ -50,6 +51,7 @@ def guides(cluster, clips, tmp_path_factory):
         threads=1,
         tracker=NullTracker(),
         out=out,
+        group=Group(),
     )
     loaded = load_syncers(out / "guides", CPU)
     shutil.rmtree(out)  # pytest would keep 190 MB of weights
@@ -61,11 +63,13 @@ def trainer(cluster, clips, guides):
     section = cluster.train_generator.model_dump() | {"batch": 1}
     return generator.Trainer(
         clips.statistics,
+        pack_clips([]),
         guides,
         TrainGenerator.model_validate(section),
         kernel=cluster.train_syncers.kernel,
         seed=0,
         device=CPU,
+        group=Group(),
     )
 
 
@@ -104,9 +108,9 @@ def test_the_critics_have_the_papers_size(trainer):
 
 
 def test_the_papers_sizes_take_a_step_with_every_term_of_the_loss(trainer, clips, cluster):
-    terms = trainer.train(trainer.sequences(clips).draw(0, batch=1, seed=0, audio_range=9.0))
-    weights = cluster.train_generator.weights.model_dump()
-    assert {name for name, weight in weights.items() if weight} <= set(terms)
+    batch = trainer.sequences(clips).draw(0, batch=1, seed=0, audio_range=9.0)
+    terms = trainer.train(batch, 0, report=True)
+    assert {f"train/{name}" for name in cluster.train_generator.weights.model_dump()} <= set(terms)
     assert all(torch.isfinite(term) for term in terms.values())
 
 
@@ -120,6 +124,10 @@ def test_the_numbers_of_the_training_are_the_papers(cluster):
     assert (section.generator_learning_rate, section.critic_learning_rate) == (2e-5, 1e-5)
     assert (section.observed_frames, section.predicted_frames) == (3, 40)
     assert section.context_frames == 0
+    assert (syncers.inputs, syncers.optimiser) == ("absolute", "adam")
+    for settings in (syncers.loop, section.loop):
+        assert (settings.warmup_steps, settings.decay) == (0, "constant")
+        assert (settings.precision, settings.ema_decay, settings.patience) == ("float32", 0, 0)
 
 
 def test_the_cluster_asks_for_cuda_and_for_the_detector_that_uses_it(cluster):

@@ -49,13 +49,16 @@ def main() -> None:
 
 
 def guarded(command: Callable[[], object]) -> None:
-    """Run a command line; an error raised on purpose is one message and exit code 1."""
+    """Run a command line; an error raised on purpose is one message and an exit code.
+
+    The code is 1, but for a training that was told to stop (75: run it again).
+    """
     try:
         log.set_up()
         command()
     except (MsSyncError, OSError) as error:
         logger.error("%s", error)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 @app.command()

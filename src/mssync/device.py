@@ -1,4 +1,6 @@
-"""Where and with how many threads torch works."""
+"""Where, with how many threads and how precisely torch works."""
+
+import os
 
 import torch
 
@@ -7,13 +9,40 @@ from mssync.params import Run
 
 
 def prepare(run: Run) -> torch.device:
-    """Fix the number of threads and choose the device.
+    """Fix the number of threads and the kernels, and choose the device.
+
+    Of several processes of one machine, each gets a GPU of its own (`torchrun` numbers them in
+    `$LOCAL_RANK`).
 
     Raises:
-        ParamsError: If CUDA is asked for and there is none.
+        ParamsError: If CUDA is asked for and there is none, or fewer GPUs than processes.
     """
     torch.set_num_threads(run.threads)
-    return choose(run.device)
+    device = choose(run.device)
+    if device.type == "cuda":
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if local_rank >= torch.cuda.device_count():
+            raise ParamsError(
+                f"this is process {local_rank} of its machine, which has "
+                f"{torch.cuda.device_count()} GPUs: start as many processes as there are GPUs"
+            )
+        torch.cuda.set_device(local_rank)
+        device = torch.device("cuda", local_rank)
+        if run.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(run.deterministic)
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Within: matrix products in bfloat16, where that is the precision; else as they are.
+
+    Args:
+        device: Where the forward pass runs.
+        precision: `float32` or `bfloat16`.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def choose(device: str) -> torch.device:

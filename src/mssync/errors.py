@@ -6,6 +6,7 @@ MsSyncError
 ├── ClipRejectedError      one clip is unusable: the stage records why and carries on
 ├── StageFailedError       the stage has nothing to hand on: the run stops
 ├── TrainingDivergedError  the loss is no longer finite: lower the learning rate
+├── TrainingStoppedError   SIGTERM came, a checkpoint was written: run it again
 └── ToolError              an outside tool (ffmpeg, dvc, git) failed or is missing
 """
 
@@ -15,13 +16,15 @@ from mssync.reasons import REASONS
 
 
 class MsSyncError(Exception):
-    """Base of all errors raised on purpose: one message for the user, exit code 1.
+    """Base of all errors raised on purpose: one message for the user.
 
     Attributes:
         code: Short name of the cause, for tables and failure reports.
+        exit_code: What a command that fails of it ends with.
     """
 
     code = "error"
+    exit_code = 1
 
 
 class ParamsError(MsSyncError):
@@ -71,6 +74,13 @@ class TrainingDivergedError(MsSyncError, FloatingPointError):
     """The loss is no longer finite: lower the learning rate."""
 
     code = "diverged"
+
+
+class TrainingStoppedError(MsSyncError):
+    """SIGTERM came; the training goes on from a checkpoint when it is started again."""
+
+    code = "terminated"
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again
 
 
 class ToolError(MsSyncError):

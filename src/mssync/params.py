@@ -31,6 +31,9 @@ class Run(Section):
 
     seed: int = Field(ge=0, description="Seed of every random draw.")
     device: Literal["auto", "cpu", "cuda"] = Field(description="`auto`: CUDA where there is one.")
+    deterministic: bool = Field(
+        description="On CUDA, only kernels that give the same result every time; slower."
+    )
     threads: Count = Field(description="Threads of torch, fixed because they change rounding.")
     workers: Count = Field(
         description="Worker processes or connections of the data stages, threads that make batches."
@@ -228,6 +231,39 @@ class BuildDataset(Section):
 Stages4 = Annotated[list[Count], Field(min_length=4, max_length=4)]
 
 
+class Loop(Section):
+    """How networks are trained, whatever they are (mssync.training.loop)."""
+
+    precision: Literal["float32", "bfloat16"] = Field(
+        description="Of the forward pass; weights, losses and positions stay float32."
+    )
+    warmup_steps: int = Field(ge=0, description="Steps in which learning rates rise from 0.")
+    decay: Literal["constant", "linear", "cosine"] = Field(
+        description="Of the learning rates after the warm-up, to 0 at the last step."
+    )
+    max_grad_norm: float = Field(ge=0, description="Clip of a gradient's norm; 0: none.")
+    ema_decay: float = Field(
+        ge=0, lt=1, description="Moving average of the weights that is kept; 0: the last weights."
+    )
+    validate_every_steps: int = Field(
+        ge=0, description="Steps between two validations; 0: only one, at the end."
+    )
+    patience: int = Field(
+        ge=0,
+        description="Validations without a gain after which it stops, with the best weights; 0: "
+        "all steps are made and the last weights kept.",
+    )
+    log_every_steps: Count = Field(description="Steps between two reports.")
+    checkpoint_every_steps: Count = Field(description="Steps between two resumable checkpoints.")
+    keep_checkpoints: Count = Field(description="Resumable checkpoints kept, the newest.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.patience and not self.validate_every_steps:
+            raise ValueError(f"patience {self.patience} needs validate_every_steps, found 0")
+        return self
+
+
 class TrainSyncers(Section):
     """The guide pyramid and the evaluator pyramid (docs/ms-sync.md, section 3)."""
 
@@ -238,6 +274,10 @@ class TrainSyncers(Section):
     audio_widths: Stages4 = Field(description="Widths of the audio tower's four stages.")
     blocks: Stages4 = Field(description="Blocks in each of the four stages.")
     embedding: Count = Field(description="Width of both embeddings.")
+    inputs: Literal["absolute", "relative"] = Field(
+        description="`absolute`: positions and log energies, the paper's. `relative`: what changes "
+        "within a window, so that faces are not known by where they are."
+    )
     standardise: bool = Field(description="Standardise inputs by the training set's statistics.")
     cross_clip_group: int = Field(ge=4, description="Windows of a group pooled over clips.")
     same_clip_group: int = Field(ge=4, description="Windows of a group from one clip.")
@@ -260,12 +300,15 @@ class TrainSyncers(Section):
         min_length=4, max_length=4, description="Steps per level 0..3, both point sets."
     )
     evaluator_margin: Positive = Field(description="Margin of SyncNet's contrastive loss.")
-    learning_rate: Positive = Field(description="Of Adam.")
-    weight_decay: float = Field(ge=0, description="Of Adam.")
+    optimiser: Literal["adam", "adamw"] = Field(
+        description="`adamw`: weight decay apart from the gradient's scale."
+    )
+    learning_rate: Positive = Field(description="Of the optimiser.")
+    weight_decay: float = Field(ge=0, description="Of the optimiser.")
     augment: bool = Field(
         description="Scale, shift, flip and audio gain (docs/ms-sync.md, section 6)."
     )
-    log_every_steps: Count = Field(description="Steps between two reports.")
+    loop: Loop
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -316,7 +359,7 @@ class CriticSize(Section):
 
 
 class LossWeights(Section):
-    """Weights of the generator's loss terms; 0 switches a term off."""
+    """Weights of the generator's loss terms; one of 0 teaches nothing and is still logged."""
 
     adversarial_frame: float = Field(ge=0)
     adversarial_sequence: float = Field(ge=0)
@@ -333,6 +376,9 @@ class TrainGenerator(Section):
     generator: GeneratorSize
     critics: CriticSize
     weights: LossWeights
+    sync_levels: list[Annotated[int, Field(ge=0, le=3)]] = Field(
+        min_length=1, description="Levels of the sync loss; [0]: single scale."
+    )
     observed_frames: Count = Field(description="Teacher-forced frames at the start.")
     predicted_frames: Count = Field(description="Free-running frames.")
     context_frames: int = Field(
@@ -343,15 +389,15 @@ class TrainGenerator(Section):
     batch: Count = Field(description="Sequences in a step.")
     generator_learning_rate: Positive = Field(description="Of Adam, betas (0, 0.999).")
     critic_learning_rate: Positive = Field(description="Of Adam, betas (0, 0.999).")
-    max_grad_norm: float = Field(ge=0, description="Clip of the generator's gradient; 0: none.")
     augment: bool = Field(
         description="Scale, shift, flip and audio gain (docs/ms-sync.md, section 6)."
     )
-    log_every_steps: Count = Field(description="Steps between two reports.")
-    checkpoint_every_steps: Count = Field(description="Steps between two resumable checkpoints.")
+    loop: Loop
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len(set(self.sync_levels)) != len(self.sync_levels):
+            raise ValueError(f"sync_levels must differ, found {self.sync_levels}")
         frames = self.observed_frames + self.predicted_frames
         if frames < 5:
             raise ValueError(

@@ -104,7 +104,7 @@ class Failure:
 def step(name: str, workspace: str, *, shard: str = "") -> Iterator[None]:
     """Run a step: within, the working folder is the workspace, or the shard's part of it.
 
-    An error ends the process with exit code 1, after the report was written.
+    An error ends the process with its exit code, 1 for most, after the report was written.
 
     Args:
         name: Name of the step.
@@ -134,7 +134,7 @@ def step(name: str, workspace: str, *, shard: str = "") -> Iterator[None]:
         failure = _explain(error, name, shard)
         logger.error("%s", failure, exc_info=failure.reason == "bug")
         _leave(failure, report)
-        raise SystemExit(1) from None
+        raise SystemExit(getattr(error, "exit_code", 1)) from None
     finally:
         signal.signal(signal.SIGTERM, before)
         os.chdir(came_from)

@@ -148,6 +148,15 @@ def test_a_level_without_a_group_says_so(pairs):
             windows.draw(pairs, 0, seed=0, groups=1, largest=48)
 
 
+def test_a_sample_is_spread_over_all_windows():
+    windows = windows_of(40, 4, 25)
+    every = windows.sample(1000).motion_GN5PD
+    assert every.shape[:2] == (1, windows.count)
+    assert len(torch.unique(every[0, :, 0, 0, 0])) == windows.count
+    few = windows.sample(3).motion_GN5PD[0]
+    assert torch.equal(few, every[0, [0, (windows.count - 1) // 2, windows.count - 1]])
+
+
 def test_no_clip_is_refused():
     with pytest.raises(ValueError, match="no clip"):
         windows_of()

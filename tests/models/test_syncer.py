@@ -25,10 +25,10 @@ SMALL = {
 }
 
 
-def small(points=range(ibug.POINTS), *, normalise=True):
+def small(points=range(ibug.POINTS), *, normalise=True, inputs="absolute"):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Syncer(level=1, points=points, normalise=normalise, **SMALL)
+        return Syncer(level=1, points=points, normalise=normalise, inputs=inputs, **SMALL)
 
 
 def parameters(module):
@@ -51,6 +51,30 @@ def test_the_paper_s_size_has_the_paper_s_parameters():
     assert parameters(syncer.motion_tower) == 7_750_912
     assert parameters(syncer.audio_tower) == 4_292_948
     assert parameters(syncer) == 12_081_124
+
+
+def test_relative_inputs_do_not_tell_where_a_face_is(motion, audio):
+    moved = motion + torch.rand(68, 2, generator=torch.Generator().manual_seed(3))
+    relative, absolute = small(inputs="relative"), small()
+    torch.testing.assert_close(relative.embed_motion(moved), relative.embed_motion(motion))
+    assert not torch.allclose(absolute.embed_motion(moved), absolute.embed_motion(motion))
+    still = motion[:, :1].expand(-1, 5, -1, -1)
+    torch.testing.assert_close(
+        relative.embed_motion(still), relative.embed_motion(torch.zeros_like(still))
+    )
+    assert not torch.allclose(relative.embed_audio(audio + 3), relative.embed_audio(audio))
+
+
+def test_relative_inputs_hold_motion_and_its_velocity():
+    syncer = small(inputs="relative")
+    heard = []
+    syncer.motion_input.register_forward_hook(lambda _, inputs, __: heard.append(inputs[0]))
+    ramp = torch.arange(5.0)[None, :, None, None].expand(1, 5, 68, 2)
+    syncer.embed_motion(ramp)
+    features_15C = heard[0]
+    assert features_15C.shape == (1, 5, 272)
+    assert features_15C[0, :, 0].tolist() == [-2, -1, 0, 1, 2]
+    assert features_15C[0, :, 136].tolist() == [0, 2.5, 2.5, 2.5, 2.5]
 
 
 def test_guides_embed_on_the_unit_sphere(motion, audio):
@@ -108,7 +132,7 @@ def test_gradients_reach_every_coordinate_through_a_frozen_syncer(motion):
 
 
 def test_a_syncer_is_rebuilt_from_its_config(motion, audio):
-    syncer = small(ibug.LIPS, normalise=False)
+    syncer = small(ibug.LIPS, normalise=False, inputs="relative")
     syncer.audio_norm.fit(torch.ones(26), torch.full((26,), 2.0))
     rebuilt = Syncer.from_config(json.loads(json.dumps(syncer.to_config())))
     rebuilt.load_state_dict(syncer.state_dict())

@@ -11,8 +11,11 @@ from mssync.params import TrainGenerator
 from mssync.tracking import NullTracker
 from mssync.training import checkpoint
 from mssync.training.generator import fit, load_generator
+from mssync.training.group import Group
+from tests.history import RATES, History
 
 CPU = torch.device("cpu")
+ALONE = Group()
 SILENT = {
     "adversarial_frame": 0.0,
     "adversarial_sequence": 0.0,
@@ -23,6 +26,18 @@ SILENT = {
     "rigidity": 0.0,
 }
 EVERY = dict.fromkeys(SILENT, 1.0)
+LOOP = {
+    "precision": "float32",
+    "warmup_steps": 0,
+    "decay": "constant",
+    "max_grad_norm": 1.0,
+    "ema_decay": 0.0,
+    "validate_every_steps": 0,
+    "patience": 0,
+    "log_every_steps": 1,
+    "checkpoint_every_steps": 5,
+    "keep_checkpoints": 2,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -32,19 +47,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-class History:
-    """A tracker that keeps what it is told, and can pull the plug."""
-
-    def __init__(self, killed_at=None):
-        self.killed_at = killed_at
-        self.values = {}
-
-    def log(self, values, step):
-        if step == self.killed_at:
-            raise KeyboardInterrupt
-        self.values[step] = dict(values)
 
 
 def settings(weights, **changes):
@@ -80,10 +82,9 @@ def settings(weights, **changes):
             "batch": 2,
             "generator_learning_rate": 0.002,
             "critic_learning_rate": 0.001,
-            "max_grad_norm": 1.0,
+            "sync_levels": [0, 1, 2, 3],
             "augment": True,
-            "log_every_steps": 1,
-            "checkpoint_every_steps": 5,
+            "loop": LOOP | {name: changes.pop(name) for name in LOOP.keys() & changes.keys()},
         }
         | changes
     )
@@ -112,7 +113,9 @@ def syncer(level):
     )
 
 
-def train(out, params, *, train=(), val=(), guides=(), tracker=None, key="k", threads=1):
+def train(
+    out, params, *, train=(), val=(), guides=(), tracker=None, key="k", threads=1, group=ALONE
+):
     return fit(
         pack_clips(train or [clip(0), clip(1)]),
         pack_clips(val),
@@ -125,6 +128,7 @@ def train(out, params, *, train=(), val=(), guides=(), tracker=None, key="k", th
         tracker=tracker or NullTracker(),
         out=out,
         key=key,
+        group=group,
     )
 
 
@@ -144,12 +148,79 @@ def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(tmp_path):
     assert not (tmp_path / "killed/.resume").exists()
 
 
+EVERYTHING = {
+    "ema_decay": 0.9,
+    "warmup_steps": 2,
+    "decay": "cosine",
+    "validate_every_steps": 2,
+    "patience": 3,
+    "checkpoint_every_steps": 3,
+}
+
+
+def test_a_run_with_averages_schedules_and_validations_resumes_bit_for_bit(tmp_path):
+    params, guides = settings(EVERY, **EVERYTHING), [syncer(0), syncer(1)]
+    val = [clip(5)]
+    straight = train(tmp_path / "straight", params, guides=guides, val=val)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", params, guides=guides, val=val, tracker=History(killed_at=7))
+    resumed = train(tmp_path / "killed", params, guides=guides, val=val)
+    assert resumed == straight
+    assert checkpoint.sha256(tmp_path / "killed/generator") == checkpoint.sha256(
+        tmp_path / "straight/generator"
+    )
+
+
+def test_bfloat16_stays_close_to_float32(tmp_path):
+    terms = {}
+    for precision in ("float32", "bfloat16"):
+        history = History()
+        params = settings(EVERY, steps=3, precision=precision)
+        train(tmp_path / precision, params, guides=[syncer(0)], tracker=history)
+        terms[precision] = history.values
+    assert terms["float32"] != terms["bfloat16"]
+    for step, values in terms["float32"].items():
+        for name, value in values.items():
+            assert terms["bfloat16"][step][name] == pytest.approx(value, rel=0.1, abs=0.1), name
+    weights, _ = checkpoint.load(tmp_path / "bfloat16/generator")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+def test_terms_without_weight_are_logged_and_teach_nothing(tmp_path):
+    only = {"position": 1.0}
+    history, guides = History(), [syncer(0)]
+    train(tmp_path / "a", settings(only, steps=3), guides=guides, tracker=history)
+    assert {f"train/{name}" for name in EVERY} <= history.values[0].keys()
+    assert history.values[2]["train/loss"] == pytest.approx(history.values[2]["train/position"])
+    train(tmp_path / "b", settings(only, steps=3, log_every_steps=2), guides=guides)
+    assert checkpoint.sha256(tmp_path / "a/generator") == checkpoint.sha256(
+        tmp_path / "b/generator"
+    )
+
+
+def test_a_single_scale_listens_to_the_lips_only(tmp_path):
+    guides = [syncer(0), syncer(1)]
+    terms = {}
+    for levels in ([0], [1], [0, 1]):
+        history = History()
+        params = settings({"sync": 1.0}, steps=1, sync_levels=levels)
+        metrics = train(
+            tmp_path / str(levels), params, guides=guides, val=[clip(5)], tracker=history
+        )
+        terms[str(levels)] = history.values[0]["train/sync"]
+        assert {"val/sync_level0", "val/sync_level1"} <= metrics.keys()
+    assert terms["[0, 1]"] == pytest.approx((terms["[0]"] + terms["[1]"]) / 2)
+    assert terms["[0]"] != terms["[1]"]
+    with pytest.raises(ValueError, match=r"one of the levels \[3\], found \[0, 1\]"):
+        train(tmp_path / "none", settings({"sync": 1.0}, sync_levels=[3]), guides=guides)
+
+
 def test_a_run_killed_between_the_renames_of_a_checkpoint_goes_on_from_it(tmp_path):
     params, history = settings({"position": 1.0}), History()
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, params, tracker=History(killed_at=7))
-    (tmp_path / ".resume").rename(tmp_path / "..resume.previous")
-    (tmp_path / "..resume.writing").mkdir()
+    (tmp_path / ".resume/step-000000005").rename(tmp_path / ".resume/.step-000000005.previous")
+    (tmp_path / ".resume/.step-000000005.writing").mkdir()
     train(tmp_path, params, tracker=history)
     assert list(history.values) == [5, 6, 7, 8, 9]
     assert [path.name for path in tmp_path.iterdir()] == ["generator"]
@@ -157,8 +228,8 @@ def test_a_run_killed_between_the_renames_of_a_checkpoint_goes_on_from_it(tmp_pa
 
 def test_a_checkpoint_that_cannot_be_read_is_replaced_and_said_so(tmp_path, caplog):
     params, history = settings({"position": 1.0}, steps=2), History()
-    for name in (".resume", "generator"):
-        (tmp_path / name).mkdir()
+    for name in (".resume/step-000000001", "generator"):
+        (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / checkpoint.METADATA).write_text("{")
     train(tmp_path, params, tracker=history)
     assert list(history.values) == [0, 1]
@@ -241,6 +312,8 @@ def test_every_term_is_logged_by_name(tmp_path):
     critics = {"critic_frame", "critic_sequence"}
     expected = {f"train/{name}" for name in EVERY.keys() | critics | {"loss", "grad_norm"}}
     assert history.values[0].keys() == expected
+    assert history.rates[0].keys() == RATES
+    assert all(rate >= 0 for rate in history.rates[0].values())
 
 
 def test_critics_learn_to_tell_generated_motion_from_real(tmp_path):

@@ -14,10 +14,13 @@ from mssync.landmarks import ibug
 from mssync.params import load
 from mssync.tracking import NullTracker
 from mssync.training import checkpoint
+from mssync.training.group import Group
 from mssync.training.syncers import load_syncers, train_evaluators, train_guides
+from tests.history import History
 from tests.talkers import talking_clip
 
 ROOT = Path(__file__).parents[2]
+ALONE = Group()
 TINY = {
     "motion_stem": 24,
     "motion_widths": [24, 24, 24, 32],
@@ -28,9 +31,19 @@ TINY = {
     "learning_rate": 0.003,
     "learn_temperature": True,
     "augment": False,
-    "log_every_steps": 5,
     "guide_steps": [6, 0, 0, 0],
     "evaluator_steps": [6, 0, 0, 0],
+}
+LOOP = {
+    "precision": "float32",
+    "warmup_steps": 0,
+    "decay": "constant",
+    "max_grad_norm": 0.0,
+    "ema_decay": 0.0,
+    "validate_every_steps": 0,
+    "patience": 0,
+    "log_every_steps": 5,
+    "checkpoint_every_steps": 2,
 }
 
 
@@ -43,8 +56,8 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def clips():
+def made():
+    """Clips of the three splits."""
     return {
         "train": [talking_clip(number, 90) for number in range(4)],
         "val": [talking_clip(10, 60, "val")],
@@ -52,31 +65,30 @@ def clips():
     }
 
 
+@pytest.fixture(scope="module")
+def clips():
+    return made()
+
+
 def tiny(**changes):
-    return load(ROOT / "params.yaml").train_syncers.model_copy(update=TINY | changes)
+    shipped = load(ROOT / "params.yaml").train_syncers
+    of_loop = {name: changes.pop(name) for name in LOOP.keys() & changes.keys()}
+    loop = shipped.loop.model_copy(update=LOOP | of_loop)
+    return shipped.model_copy(update=TINY | {"loop": loop} | changes)
 
 
-def run(train, clips, out, *, tracker=None, key="key", seed=0, threads=1, **changes):
+def run(train, clips, out, *, tracker=None, key="key", seed=0, threads=1, group=ALONE, **changes):
     return train(
         {split: pack_clips(found) for split, found in clips.items()},
         tiny(**changes),
         key=key,
+        group=group,
         seed=seed,
         device=torch.device("cpu"),
         threads=threads,
         tracker=tracker or NullTracker(),
         out=out,
     )
-
-
-class Recorder:
-    """A tracker that keeps what it is told."""
-
-    def __init__(self):
-        self.steps = {}
-
-    def log(self, values, step):
-        self.steps.setdefault(step, {}).update(values)
 
 
 @pytest.fixture(scope="module")
@@ -89,36 +101,36 @@ def one_group():
 def test_a_training_is_the_same_whatever_the_threads(train, clips, tmp_path):
     trained = []
     for threads in (0, 1, 3):
-        recorder = Recorder()
+        history = History()
         out = tmp_path / str(threads)
-        metrics = run(train, clips, out, tracker=recorder, threads=threads, augment=True)
-        trained.append((metrics, recorder.steps))
+        metrics = run(train, clips, out, tracker=history, threads=threads, augment=True)
+        trained.append((metrics, history.values))
     assert trained[0] == trained[1] == trained[2]
 
 
 def test_a_guide_memorises_one_group(one_group, tmp_path):
-    recorder = Recorder()
-    metrics = run(train_guides, one_group, tmp_path, tracker=recorder, guide_steps=[100, 0, 0, 0])
-    assert recorder.steps[0]["guide/level0/loss"] > math.log(8)
-    assert recorder.steps[99]["guide/level0/loss"] < 0.05
+    history = History()
+    metrics = run(train_guides, one_group, tmp_path, tracker=history, guide_steps=[100, 0, 0, 0])
+    assert history.values[0]["guide/level0/loss"] > math.log(8)
+    assert history.values[99]["guide/level0/loss"] < 0.05
     assert metrics["guide.level0.train.cross_clip.accuracy"] == 1.0
     assert metrics["guide.level0.train.cross_clip.windows"] == 8
 
 
 def test_an_evaluator_memorises_one_group(one_group, tmp_path):
-    recorder = Recorder()
+    history = History()
     metrics = run(
         train_evaluators,
         one_group,
         tmp_path,
-        tracker=recorder,
+        tracker=history,
         evaluator_steps=[300, 0, 0, 0],
         embedding=64,
         learning_rate=0.001,
     )
     for points in ("all", "no_lips"):
-        assert recorder.steps[0][f"evaluator/{points}/level0/loss"] > 10
-        assert recorder.steps[299][f"evaluator/{points}/level0/loss"] < 1
+        assert history.values[0][f"evaluator/{points}/level0/loss"] > 10
+        assert history.values[299][f"evaluator/{points}/level0/loss"] < 1
         assert metrics[f"evaluator.{points}.level0.train.cross_clip.accuracy"] == 1.0
 
 
@@ -154,21 +166,51 @@ def test_a_finished_network_is_not_trained_again(clips, tmp_path):
     first = run(train_guides, clips, tmp_path, guide_steps=[6, 6, 0, 0])
     written = (tmp_path / "guides/level0/weights.safetensors").stat().st_mtime_ns
     (tmp_path / "guides/level1/weights.safetensors").unlink()  # killed before it was finished
-    recorder = Recorder()
-    second = run(train_guides, clips, tmp_path, guide_steps=[6, 6, 0, 0], tracker=recorder)
+    history = History()
+    second = run(train_guides, clips, tmp_path, guide_steps=[6, 6, 0, 0], tracker=history)
     assert second == first
     assert (tmp_path / "guides/level0/weights.safetensors").stat().st_mtime_ns == written
-    assert {name for values in recorder.steps.values() for name in values} == {
+    assert {name for values in history.values.values() for name in values} == {
+        "guide/level1/grad_norm",
         "guide/level1/loss",
         "guide/level1/temperature",
+        "guide/level1/val_accuracy",
+        "guide/level1/val_loss",
     }
+
+
+@pytest.mark.parametrize("train", [train_guides, train_evaluators])
+def test_a_network_killed_in_its_middle_goes_on_bit_for_bit(train, clips, tmp_path):
+    settings = {
+        "ema_decay": 0.9,
+        "warmup_steps": 2,
+        "decay": "linear",
+        "validate_every_steps": 2,
+        "patience": 3,
+        "log_every_steps": 1,
+        "checkpoint_every_steps": 2,
+        "augment": True,
+    }
+    straight = run(train, clips, tmp_path / "straight", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(train, clips, tmp_path / "killed", tracker=History(killed_at=3), **settings)
+    assert list((tmp_path / "killed").glob("**/.level0.resume/step-*"))
+    history = History()
+    assert run(train, clips, tmp_path / "killed", tracker=history, **settings) == straight
+    first = "evaluator/all" if train is train_evaluators else "guide"
+    assert f"{first}/level0/loss" not in history.values.get(1, {})
+    assert f"{first}/level0/loss" in history.values[2]
+    for weights in (tmp_path / "straight").glob("**/weights.safetensors"):
+        other = tmp_path / "killed" / weights.relative_to(tmp_path / "straight")
+        assert other.read_bytes() == weights.read_bytes()
+    assert not list((tmp_path / "killed").glob("**/.level*"))
 
 
 def test_another_key_trains_again(clips, tmp_path):
     run(train_guides, clips, tmp_path)
-    recorder = Recorder()
-    run(train_guides, clips, tmp_path, key="other", tracker=recorder)
-    assert sorted(recorder.steps) == [0, 5]
+    history = History()
+    run(train_guides, clips, tmp_path, key="other", tracker=history)
+    assert sorted(history.values) == [0, 5]
     assert checkpoint.load(tmp_path / "guides/level0")[1]["key"] == "other"
 
 
@@ -274,7 +316,7 @@ def test_inputs_stay_raw_when_standardising_is_off(clips, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_training(clips, tmp_path):
     broken = replace(clips["train"][0], audio_AM=np.full((360, 26), np.nan, np.float32))
-    what = r"guide/level0, step 0: .*loss.*nan.*train_syncers\.learning_rate"
+    what = r"guide/level0: step 0: .*loss.*nan.*train_syncers\.learning_rate"
     with pytest.raises(TrainingDivergedError, match=what):
         run(train_guides, {**clips, "train": [broken]}, tmp_path)
     assert not (tmp_path / "guides/level0").exists()

@@ -20,6 +20,8 @@ from mssync.timing import ROWS_PER_FRAME
 
 logger = logging.getLogger(__name__)
 
+ALL = slice(None)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -91,7 +93,15 @@ class Sequences:
         self._starts_N = pack.frames_C[usable] - self._frames + 1
         self._end_N = np.cumsum(self._starts_N)
 
-    def draw(self, step: int, *, batch: int, seed: int, audio_range: float | None) -> Batch:
+    def draw(
+        self,
+        step: int,
+        *,
+        batch: int,
+        seed: int,
+        audio_range: float | None,
+        share: slice = ALL,
+    ) -> Batch:
         """The random crops of one training step; every crop of every clip is equally likely.
 
         Args:
@@ -99,15 +109,16 @@ class Sequences:
             batch: Number of crops.
             seed: Seed of the training run.
             audio_range: Augment, with this range of the log energies. None: do not augment.
+            share: Which of the crops are wanted, of several processes that share them.
         """
         rng = np.random.default_rng(np.random.SeedSequence([seed, step]))
-        chosen_B = rng.integers(0, self._end_N[-1], batch)
+        chosen_B = rng.integers(0, self._end_N[-1], batch)[share]
         clip_B = np.searchsorted(self._end_N, chosen_B, side="right")
         start_B = chosen_B - (self._end_N - self._starts_N)[clip_B]
         motion_BTPD, audio_BAM = self._take(self._first_N[clip_B] + start_B)
         if audio_range is not None:
             drawn = augmentation(
-                torch.from_numpy(uniforms(rng, batch)).to(motion_BTPD.device),
+                torch.from_numpy(uniforms(rng, batch)[share]).to(motion_BTPD.device),
                 motion_BTPD.amin(dim=(1, 2)),
                 motion_BTPD.amax(dim=(1, 2)),
                 audio_range=audio_range,

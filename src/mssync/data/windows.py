@@ -21,6 +21,7 @@ from mssync.data.pack import Pack
 # `cross_clip`: a group is pooled over clips. `same_clip`: it comes from one clip, which is harder.
 Pairs = Literal["cross_clip", "same_clip"]
 
+ALL = slice(None)
 MIN_GROUP = 4
 SPACING = pyramid.MOTION_WINDOW
 
@@ -113,6 +114,7 @@ class Windows:
         groups: int,
         largest: int,
         audio_range: float | None = None,
+        share: slice = ALL,
     ) -> Batch:
         """The groups of one training step, all of one size.
 
@@ -127,6 +129,7 @@ class Windows:
             largest: Most windows in a group.
             audio_range: Augment, with this range of the log energies; one draw for each clip of
                 each group. None: do not augment.
+            share: Which of the groups are wanted, of several processes that share them.
 
         Raises:
             ValueError: If no group of `MIN_GROUP` windows exists.
@@ -145,18 +148,27 @@ class Windows:
         # window is as likely as any other, and no two overlap.
         windows_GN = self.windows_C[clip_GN]
         phase_GN = np.take_along_axis(rng.integers(0, windows_GN), first_GN, axis=1)
-        batch = self.gather(self._first_C[clip_GN] + (phase_GN + SPACING * slot_GN) % windows_GN)
+        start_GN = self._first_C[clip_GN] + (phase_GN + SPACING * slot_GN) % windows_GN
+        batch = self.gather(start_GN[share])
         if audio_range is None:
             return batch
         uniform_GN5 = uniforms(rng, *clip_GN.shape)
         uniform_GN5 = np.take_along_axis(uniform_GN5, first_GN[..., None], axis=1)
-        return self._augment(batch, clip_GN, uniform_GN5, audio_range)
+        return self._augment(batch, clip_GN[share], uniform_GN5[share], audio_range)
 
     def gather(self, start_GN: NDArray[np.int64]) -> Batch:
         """The windows that start at these samples: (G, N) -> a batch of (G, N)."""
         motion, audio = self._level.take(start_GN.reshape(-1), pyramid.MOTION_WINDOW)
         groups = start_GN.shape
         return Batch(motion.view(*groups, *motion.shape[1:]), audio.view(*groups, *audio.shape[1:]))
+
+    def sample(self, largest: int) -> Batch:
+        """Windows spread evenly over all there are, at most so many, as one group."""
+        chosen_N = np.linspace(0, self.count - 1, min(largest, self.count)).round().astype(np.int64)
+        end_C = np.cumsum(self.windows_C)
+        clip_N = np.searchsorted(end_C, chosen_N, side="right")
+        within_N = chosen_N - (end_C - self.windows_C)[clip_N]
+        return self.gather((self._first_C[clip_N] + within_N)[None])
 
     def tile(self, pairs: Pairs, largest: int, rng: np.random.Generator) -> Tiling:
         """Group all non-overlapping windows, for scoring.

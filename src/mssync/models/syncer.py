@@ -6,7 +6,7 @@ points x 2, E embedding.
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,13 @@ from torch import Tensor, nn
 from mssync.landmarks import ibug
 from mssync.models.convnext import Tower
 from mssync.models.standardise import Standardise
+
+# `absolute`: positions and log energies, as in the paper. `relative`: what changes in the window.
+Inputs = Literal["absolute", "relative"]
+
+# Bring changes from sample to sample and from row to row to about the spread of the rest.
+VELOCITY_GAIN = 2.5
+ENERGY_CHANGE_GAIN = 2.0
 
 
 class Syncer(nn.Module):
@@ -32,6 +39,9 @@ class Syncer(nn.Module):
         blocks: Blocks of each stage, of both towers.
         embedding: Width of both embeddings.
         mel_bands: Audio channels.
+        inputs: `absolute`: positions and log energies. `relative`: motion less the window's own
+            mean, and its velocity, so that no face is known by where it is; log energies, the
+            same less the window's own mean, and their changes.
     """
 
     index_P: Tensor
@@ -49,6 +59,7 @@ class Syncer(nn.Module):
         blocks: Sequence[int],
         embedding: int,
         mel_bands: int = 26,
+        inputs: Inputs = "absolute",
     ) -> None:
         super().__init__()
         self.level = level
@@ -66,26 +77,43 @@ class Syncer(nn.Module):
             "embedding": embedding,
             "mel_bands": mel_bands,
         }
+        self.inputs = inputs
         coordinates = 2 * len(self.points)
         self.motion_norm = Standardise(coordinates)
         self.audio_norm = Standardise(mel_bands)
-        self.motion_input = nn.Linear(coordinates, motion_stem)
+        of_motion, of_audio = (1, 1) if inputs == "absolute" else (2, 3)
+        self.motion_input = nn.Linear(of_motion * coordinates, motion_stem)
         self.motion_tower = Tower(
             motion_stem, stem=motion_stem, widths=motion_widths, blocks=blocks, embedding=embedding
         )
         self.audio_tower = Tower(
-            mel_bands, stem=audio_stem, widths=audio_widths, blocks=blocks, embedding=embedding
+            of_audio * mel_bands,
+            stem=audio_stem,
+            widths=audio_widths,
+            blocks=blocks,
+            embedding=embedding,
         )
 
     def embed_motion(self, motion_N5PD: Tensor) -> Tensor:
         """Embed five samples of all 68 points: (N, 5, 68, 2) -> (N, E)."""
+        features_N5C = self.motion_norm(self.choose(motion_N5PD))
+        if self.inputs == "relative":
+            velocity_N5C = VELOCITY_GAIN * _changes(features_N5C)
+            features_N5C = torch.cat([features_N5C, velocity_N5C], dim=2)
+        return self._finish(self.motion_tower(self.motion_input(features_N5C)))
+
+    def choose(self, motion_N5PD: Tensor) -> Tensor:
+        """What is standardised of a window: the points that it sees, (N, 5, K)."""
         chosen_N5K = motion_N5PD.index_select(2, self.index_P).flatten(2)
-        hidden_N5C = self.motion_input(self.motion_norm(chosen_N5K))
-        return self._finish(self.motion_tower(hidden_N5C))
+        return chosen_N5K if self.inputs == "absolute" else _centred(chosen_N5K)
 
     def embed_audio(self, audio_N20M: Tensor) -> Tensor:
         """Embed twenty rows of log mel energies: (N, 20, M) -> (N, E)."""
-        return self._finish(self.audio_tower(self.audio_norm(audio_N20M)))
+        features_N20C = self.audio_norm(audio_N20M)
+        if self.inputs == "relative":
+            changes_N20M = ENERGY_CHANGE_GAIN * _changes(features_N20C)
+            features_N20C = torch.cat([_centred(features_N20C), changes_N20M, features_N20C], dim=2)
+        return self._finish(self.audio_tower(features_N20C))
 
     def forward(self, motion_N5PD: Tensor, audio_N20M: Tensor) -> tuple[Tensor, Tensor]:
         """Embed both: (N, E) and (N, E)."""
@@ -97,6 +125,7 @@ class Syncer(nn.Module):
             "level": self.level,
             "points": list(self.points),
             "normalise": self.normalise,
+            "inputs": self.inputs,
             **self._sizes,
         }
 
@@ -107,3 +136,13 @@ class Syncer(nn.Module):
 
     def _finish(self, embedding_NE: Tensor) -> Tensor:
         return F.normalize(embedding_NE, dim=-1) if self.normalise else embedding_NE
+
+
+def _centred(x_NTC: Tensor) -> Tensor:
+    """Less the mean over each window's time."""
+    return x_NTC - x_NTC.mean(dim=1, keepdim=True)
+
+
+def _changes(x_NTC: Tensor) -> Tensor:
+    """From each sample to the next; 0 for the first."""
+    return F.pad(x_NTC.diff(dim=1), (0, 0, 1, 0))

@@ -10,6 +10,7 @@ from mssync.device import prepare
 from mssync.params import Paths, Run, TrainGenerator, digest
 from mssync.stages._training import packs, tracked
 from mssync.training import checkpoint, generator
+from mssync.training.group import joined
 from mssync.training.syncers import load_kernel, load_syncers
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ CODE = (
     "timing.py",
     "training/checkpoint.py",
     "training/generator.py",
+    "training/loop.py",
     "training/state.py",
 )
 
@@ -73,15 +75,18 @@ def run(
         versions.source_digest(*CODE),
     )
     out.mkdir(parents=True, exist_ok=True)
-    with tracked(
-        "train_generator",
-        params,
-        run=run,
-        paths=paths,
-        params_hash=params_hash,
-        key=key,
-        dataset_revision=metadata["revision"],
-    ) as tracker:
+    with (
+        joined() as group,
+        tracked(
+            "train_generator",
+            params,
+            run=run,
+            paths=paths,
+            params_hash=params_hash,
+            key=key,
+            dataset_revision=metadata["revision"],
+        ) as tracker,
+    ):
         report = generator.fit(
             packed["train"],
             packed["val"],
@@ -94,11 +99,13 @@ def run(
             tracker=tracker,
             out=out,
             key=key,
+            group=group,
         )
-        sha256 = checkpoint.sha256(out / CHECKPOINT)
-        tracker.tag({"generator_sha256": sha256})
-        tracker.log_files(out / CHECKPOINT, CHECKPOINT)
-        records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
-        tracking.remember_run(sha256, tracker.run_id)
+        if group.leads:
+            sha256 = checkpoint.sha256(out / CHECKPOINT)
+            tracker.tag({"generator_sha256": sha256})
+            tracker.log_files(out / CHECKPOINT, CHECKPOINT)
+            records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
+            tracking.remember_run(sha256, tracker.run_id)
     logger.info("train-generator: %s", out / CHECKPOINT)
     return report

@@ -11,6 +11,7 @@ from mssync.errors import StageFailedError
 from mssync.params import Paths, Run, TrainSyncers, digest
 from mssync.stages._training import packs, tracked
 from mssync.training import syncers
+from mssync.training.group import joined
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ CODE = (
     "pyramid.py",
     "timing.py",
     "training/checkpoint.py",
+    "training/loop.py",
+    "training/state.py",
     "training/syncers.py",
 )
 
@@ -60,15 +63,18 @@ def run(
         versions.source_digest(*CODE),
     )
     out.mkdir(parents=True, exist_ok=True)
-    with tracked(
-        "train_syncers",
-        params,
-        run=run,
-        paths=paths,
-        params_hash=params_hash,
-        key=key,
-        dataset_revision=metadata["revision"],
-    ) as tracker:
+    with (
+        joined() as group,
+        tracked(
+            "train_syncers",
+            params,
+            run=run,
+            paths=paths,
+            params_hash=params_hash,
+            key=key,
+            dataset_revision=metadata["revision"],
+        ) as tracker,
+    ):
         report = dict[str, float]()
         for train in (syncers.train_guides, syncers.train_evaluators):
             report |= train(
@@ -80,14 +86,16 @@ def run(
                 tracker=tracker,
                 out=out,
                 key=key,
+                group=group,
             )
         if not any(out.glob("guides/level*")):
             raise StageFailedError(
                 "no level has a group of windows to train on: the training clips are too few or "
                 "too short (at least 4 windows that do not overlap are needed)"
             )
-        tracker.log(report, step=0)
-        records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
-        tracker.log_files(out / REPORT, "syncers")
+        if group.leads:
+            tracker.log(report, step=0)
+            records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
+            tracker.log_files(out / REPORT, "syncers")
     logger.info("train-syncers: %s", out)
     return report

@@ -5,6 +5,7 @@ The JSON holds what is needed to build the module again and to know where it cam
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mssync.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 METADATA = "checkpoint.json"
@@ -70,6 +73,25 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{folder} holds no readable checkpoint ({WEIGHTS} and {METADATA}): {error}"
         ) from error
+
+
+def load_if(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a checkpoint that carries this key; nothing where it is missing, damaged or another's.
+
+    Args:
+        folder: As `save` wrote it.
+        key: Digest of all that it depends on.
+    """
+    try:
+        tensors, metadata = load(folder)
+    except InputError as error:
+        if folder.exists():
+            logger.warning("%s; it will be replaced", error)
+        return None
+    if metadata.get("key") != key:
+        logger.info("%s was made from other inputs and will be replaced", folder)
+        return None
+    return tensors, metadata
 
 
 def remove(folder: Path) -> None:

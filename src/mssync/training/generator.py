@@ -5,22 +5,20 @@ X = 136 coordinates, M mel bands.
 """
 
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mssync.data.pack import Pack
-from mssync.data.prefetch import prefetched
 from mssync.data.sequences import Batch, Sequences
 from mssync.data.statistics import Statistics
-from mssync.errors import InputError, ParamsError, TrainingDivergedError
+from mssync.device import autocast
+from mssync.errors import InputError, ParamsError
 from mssync.losses import gan
 from mssync.losses.rigidity import rigidity_loss
 from mssync.losses.sync import SyncLoss, pyramid_sync_loss, scored_windows
@@ -29,15 +27,16 @@ from mssync.models.generator import Generator
 from mssync.models.syncer import Syncer
 from mssync.params import TrainGenerator
 from mssync.tracking import Tracker
-from mssync.training import checkpoint, state
+from mssync.training import checkpoint, loop
+from mssync.training.group import Group
+from mssync.training.loop import Judgement, Outcome, Terms, descend
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "generator"
 RESUME = ".resume"
+REMEDY = "Lower train_generator.generator_learning_rate or train_generator.critic_learning_rate"
 CRITIC_CONTEXT_FRAMES = 2
-
-Terms = dict[str, Tensor]
 
 
 def fit(
@@ -53,6 +52,7 @@ def fit(
     tracker: Tracker,
     out: Path,
     key: str,
+    group: Group,
 ) -> dict[str, float]:
     """Train a generator and write it to `out/generator`.
 
@@ -61,7 +61,7 @@ def fit(
 
     Args:
         train: Clips to learn from.
-        val: Clips to score the result on; may be empty.
+        val: Clips to score the weights on; may be empty.
         guides: One syncer per level; frozen.
         params: The `train_generator` section of `params.yaml`.
         kernel: Odd width of the pyramid's box mean, as the guides were trained.
@@ -71,79 +71,100 @@ def fit(
         tracker: Where terms of the loss are logged.
         out: Folder of the generator and, until it is finished, of `.resume`.
         key: Digest of all that the result depends on; checkpoints of another key are not used.
+        group: The processes that train it together.
 
     Returns:
         The last terms (`train/...`) and the scores on `val` (`val/...`).
 
     Raises:
         StageFailedError: If no training clip is long enough.
-        ParamsError: If every weight of the loss is 0.
-        ValueError: If there is no guide though sync has a weight.
+        ParamsError: If every weight of the loss is 0, or the batch cannot be shared out.
+        ValueError: If sync has a weight and there is no guide of one of its levels.
         TrainingDivergedError: If the loss is not finite when it is reported or stored.
+        TrainingStoppedError: On SIGTERM, after a checkpoint was written.
     """
-    finished = _stored(out / FOLDER, key)
+    finished = checkpoint.load_if(out / FOLDER, key)
     if finished is not None:
         checkpoint.remove_leftovers(out / FOLDER)
         checkpoint.remove(out / RESUME)
         metrics: dict[str, float] = finished[1]["metrics"]
         return metrics
-    trainer = Trainer(train.statistics, guides, params, kernel=kernel, seed=seed, device=device)
+    group.check("train_generator.batch", params.batch)
+    trainer = Trainer(
+        train.statistics, val, guides, params, kernel=kernel, seed=seed, device=device, group=group
+    )
     sequences = trainer.sequences(train)
-    trainer.resume(out / RESUME, key)
     windows = trainer.sync_windows(sequences.context_frames)
     logger.info("windows of a sequence that the sync loss scores, by level: %s", windows)
-    draw = partial(sequences.draw, batch=params.batch, seed=seed, audio_range=trainer.audio_range)
-    steps = range(trainer.step, params.steps)
-    values: dict[str, float] = {}
-    for step, batch in zip(steps, prefetched(draw, steps, threads=threads), strict=True):
-        terms = trainer.train(batch)
-        last = step + 1 == params.steps
-        reported = last or step % params.log_every_steps == 0
-        stored = not last and (step + 1) % params.checkpoint_every_steps == 0
-
-        # report: .item() waits for the GPU, so only now and then, and before anything is stored
-        if reported or stored:
-            values = _finite(terms, step)
-        if reported:
-            tracker.log(values, step)
-            logger.info("step %6d  %s", step, "  ".join(f"{k} {v:.4f}" for k, v in values.items()))
-        if stored:
-            trainer.save(out / RESUME, key)
+    outcome = loop.run(
+        trainer,
+        partial(
+            sequences.draw,
+            batch=params.batch,
+            seed=seed,
+            audio_range=trainer.audio_range,
+            share=group.share,
+        ),
+        loop.Plan(
+            name="",
+            prefix="",
+            steps=params.steps,
+            samples=params.batch,
+            settings=params.loop,
+            folder=out / RESUME,
+            key=key,
+            threads=threads,
+            remedy=REMEDY,
+        ),
+        tracker=tracker,
+        group=group,
+    )
     counts = {f"train/sync_windows_level{level}": float(n) for level, n in windows.items()}
-    metrics = values | counts | trainer.validate(val)
-    trainer.finish(out / FOLDER, key, metrics)
-    checkpoint.remove(out / RESUME)
+    metrics = outcome.terms | counts | outcome.scores
+    if group.leads:
+        trainer.finish(out / FOLDER, outcome, key, metrics)
+        checkpoint.remove(out / RESUME)
+    group.wait()
     return metrics
 
 
 class Trainer:
-    """Generator, critics, their optimisers, and how many steps they have made.
+    """Generator, critics and their optimisers: what the loop trains, and how.
 
     Args:
         facts: Statistics of the training clips.
+        val: Clips to score weights on; may be empty.
         guides: One syncer per level; frozen here.
         params: The `train_generator` section.
         kernel: Odd width of the pyramid's box mean.
         seed: Seed of the weights and of every draw.
         device: Where to train.
+        group: The processes that train together.
     """
 
     def __init__(
         self,
         facts: Statistics,
+        val: Pack,
         guides: Sequence[Syncer],
         params: TrainGenerator,
         *,
         kernel: int,
         seed: int,
         device: torch.device,
+        group: Group,
     ) -> None:
         if not any(params.weights.model_dump().values()):
             raise ParamsError("every weight in train_generator.weights is 0: nothing to learn")
-        if params.weights.sync and not guides:
-            raise ValueError("train_generator.weights.sync needs a guide, found none")
-        self.params, self.kernel, self.seed, self.device = params, kernel, seed, device
         self.guides = [guide.to(device).eval().requires_grad_(False) for guide in guides]
+        self.teachers = [guide for guide in self.guides if guide.level in params.sync_levels]
+        if params.weights.sync and not self.teachers:
+            raise ValueError(
+                "train_generator.weights.sync needs a guide of one of the levels "
+                f"{params.sync_levels}, found {[guide.level for guide in guides]}"
+            )
+        self.params, self.kernel, self.device = params, kernel, device
+        self.val, self.group = val, group
         self.audio_range = facts.audio_range if params.augment else None
         self.size = params.generator.model_dump() | {
             "mel_bands": len(facts.audio_mean_M),
@@ -158,12 +179,12 @@ class Trainer:
         self.generator.to(device)
         self.critics.to(device)
         self.modules = {"generator": self.generator, "critics": self.critics}
+        self.kept = self.generator
         self.optimisers = {
             "generator": _adam(self.generator, params.generator_learning_rate),
             "critics": _adam(self.critics, params.critic_learning_rate),
         }
         self.frames = params.observed_frames + params.predicted_frames
-        self.step = 0
 
     def sequences(self, pack: Pack) -> Sequences:
         """Crops of the length that it is trained on, on its device."""
@@ -172,54 +193,74 @@ class Trainer:
             pack, frames=self.frames, context_frames=context_frames, device=self.device
         )
 
-    def train(self, batch: Batch) -> Terms:
+    def train(self, batch: Batch, step: int, *, report: bool) -> Terms:
         """One step: one roll-out serves the critics, then the generator."""
-        params, weights = self.params, self.params.weights
+        params = self.params
         real_BTPD, audio_BAM = batch.inner
-        terms: Terms = {}
-        motion_BTPD = self.generator(real_BTPD[:, : params.observed_frames], audio_BAM)
+        with self._autocast():
+            motion_BTPD = self.generator(real_BTPD[:, : params.observed_frames], audio_BAM)
 
-        # critics: the same motion, detached
-        if weights.adversarial_frame or weights.adversarial_sequence:
-            terms |= self._train_critics(real_BTPD, motion_BTPD.detach())
+        # critics: the same motion, detached; they watch even where they do not teach
+        terms = self._train_critics(real_BTPD, motion_BTPD.detach())
 
-        # generator: every term that weighs something, by name
-        losses = self._generator_losses(motion_BTPD, real_BTPD, batch)
-        loss = torch.stack([getattr(weights, name) * term for name, term in losses.items()]).sum()
-        optimiser = self.optimisers["generator"]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(
-            self.generator.parameters(), params.max_grad_norm or math.inf
+        # generator: every term that weighs something; in a report, the others too
+        weights = params.weights.model_dump()
+        weighed = {name: weight for name, weight in weights.items() if weight}
+        losses = self._losses(motion_BTPD, real_BTPD, batch, weighed)
+        loss = torch.stack([weighed[name] * term for name, term in losses.items()]).sum()
+        grad_norm = descend(
+            loss,
+            self.generator,
+            self.optimisers["generator"],
+            max_grad_norm=params.loop.max_grad_norm,
+            group=self.group,
         )
-        optimiser.step()
-        self.step += 1
-        return terms | losses | {"loss": loss, "grad_norm": grad_norm}
+        if report:
+            with torch.no_grad():
+                unweighed = weights.keys() - weighed.keys()
+                losses |= self._losses(motion_BTPD, real_BTPD, batch, unweighed)
+        terms |= losses | {"loss": loss, "grad_norm": grad_norm}
+        return {f"train/{name}": term for name, term in terms.items()}
 
     @torch.no_grad()
-    def validate(self, pack: Pack) -> dict[str, float]:
-        """Position error and sync per level on the centre of every clip that is long enough."""
-        params, frames = self.params, self.frames
-        if not (pack.frames_C >= frames).any():
-            logger.warning("none of %d validation clips has %d frames", len(pack), frames)
-            return {}
-        sequences = self.sequences(pack)
+    def judge(self, module: nn.Module) -> Judgement | None:
+        """Score weights on the centre of every validation clip that is long enough.
+
+        Better are those whose position and sync terms, at their weights, are less; where these
+        weigh nothing, those with less position error.
+        """
+        params, weights = self.params, self.params.weights
+        if not (self.val.frames_C >= self.frames).any():
+            if len(self.val):
+                logger.warning(
+                    "none of %d validation clips has %d frames", len(self.val), self.frames
+                )
+            return None
         sums: dict[str, float] = {}
         count = 0
-        self.generator.eval()
-        for batch in sequences.centred(params.batch):
+        module.eval()
+        for batch in self.sequences(self.val).centred(params.batch):
             real_BTPD, audio_BAM = batch.inner
-            motion_BTPD = self.generator(real_BTPD[:, : params.observed_frames], audio_BAM)
+            with self._autocast():
+                motion_BTPD = module(real_BTPD[:, : params.observed_frames], audio_BAM)
             predicted = slice(params.observed_frames, None)
             terms = {"position": _distance(motion_BTPD[:, predicted], real_BTPD[:, predicted])}
             if self.guides:
-                by_level = self._sync(motion_BTPD, batch).by_level
+                by_level = self._sync(motion_BTPD, batch, self.guides).by_level
                 terms |= {f"sync_level{level}": term for level, term in by_level.items()}
             for name, term in terms.items():
-                sums[f"val/{name}"] = sums.get(f"val/{name}", 0.0) + len(real_BTPD) * term.item()
+                sums[name] = sums.get(name, 0.0) + len(real_BTPD) * term.item()
             count += len(real_BTPD)
-        self.generator.train()
-        return {name: total / count for name, total in sums.items()}
+        module.train()
+        scores = {name: total / count for name, total in sums.items()}
+        taught = [f"sync_level{guide.level}" for guide in self.teachers]
+        synced = [scores[name] for name in taught if name in scores]
+        loss = weights.position * scores["position"]
+        if synced:
+            loss += weights.sync * sum(synced) / len(synced)
+        if not (weights.position or (weights.sync and synced)):
+            loss = scores["position"]
+        return Judgement(loss, {f"val/{name}": value for name, value in scores.items()})
 
     def sync_windows(self, context_frames: int) -> dict[int, int]:
         """Windows of a sequence that each level's guide scores; 0: the level is left out."""
@@ -237,79 +278,73 @@ class Trainer:
             for guide in self.guides
         }
 
-    def save(self, folder: Path, key: str) -> None:
-        """Write all that the next step depends on."""
-        tensors = state.pack(self.modules, self.optimisers)
-        checkpoint.save(folder, tensors, {"key": key, "step": self.step})
-
-    def resume(self, folder: Path, key: str) -> None:
-        """Go on from a checkpoint of `save`, if there is one of this key."""
-        stored = _stored(folder, key)
-        if stored is None:
-            return
-        tensors, metadata = stored
-        state.unpack(tensors, self.modules, self.optimisers)
-        self.step = metadata["step"]
-        logger.info("going on from step %d of %d", self.step, self.params.steps)
-
-    def finish(self, folder: Path, key: str, metrics: Mapping[str, float]) -> None:
+    def finish(
+        self, folder: Path, outcome: Outcome, key: str, metrics: Mapping[str, float]
+    ) -> None:
         """Write the generator alone, with what is needed to build it again."""
         metadata = {
             "size": self.size,
             "observed_frames": self.params.observed_frames,
             "predicted_frames": self.params.predicted_frames,
             "kernel": self.kernel,
-            "steps": self.step,
+            "steps": outcome.steps,
             "metrics": dict(metrics),
             "key": key,
         }
-        checkpoint.save(folder, self.generator.state_dict(), metadata)
+        checkpoint.save(folder, outcome.module.state_dict(), metadata)
 
     def _train_critics(self, real_BTPD: Tensor, fake_BTPD: Tensor) -> Terms:
         observed = self.params.observed_frames
         clips = len(real_BTPD)
         context_BCPD = self._context(real_BTPD)
-        frame_scores, sequence_scores = self.critics(
-            torch.cat([context_BCPD, context_BCPD]),
-            torch.cat([real_BTPD[:, observed:], fake_BTPD[:, observed:]]),
-        )
+        with self._autocast():
+            frame_scores, sequence_scores = self.critics(
+                torch.cat([context_BCPD, context_BCPD]),
+                torch.cat([real_BTPD[:, observed:], fake_BTPD[:, observed:]]),
+            )
         losses = {
-            "critic_frame": gan.critic_loss(*frame_scores.split(clips)),
-            "critic_sequence": gan.critic_loss(*sequence_scores.split(clips)),
+            "critic_frame": gan.critic_loss(*frame_scores.float().split(clips)),
+            "critic_sequence": gan.critic_loss(*sequence_scores.float().split(clips)),
         }
-        optimiser = self.optimisers["critics"]
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        optimiser.step()
+        descend(
+            torch.stack(list(losses.values())).sum(),
+            self.critics,
+            self.optimisers["critics"],
+            max_grad_norm=0.0,
+            group=self.group,
+        )
         return losses
 
-    def _generator_losses(self, motion_BTPD: Tensor, real_BTPD: Tensor, batch: Batch) -> Terms:
-        """Terms that weigh something; their names are those of the weights."""
-        weights, observed = self.params.weights, self.params.observed_frames
+    def _losses(
+        self, motion_BTPD: Tensor, real_BTPD: Tensor, batch: Batch, wanted: Collection[str]
+    ) -> Terms:
+        """Those of the wanted terms that exist here; their names are those of the weights."""
+        observed = self.params.observed_frames
         made_BTPD, wanted_BTPD = motion_BTPD[:, observed:], real_BTPD[:, observed:]
         losses: Terms = {}
-        if weights.adversarial_frame or weights.adversarial_sequence:
-            with _frozen(self.critics):
+        if not {"adversarial_frame", "adversarial_sequence"}.isdisjoint(wanted):
+            with _frozen(self.critics), self._autocast():
                 frame_scores, sequence_scores = self.critics(self._context(real_BTPD), made_BTPD)
-            losses["adversarial_frame"] = gan.generator_loss(frame_scores)
-            losses["adversarial_sequence"] = gan.generator_loss(sequence_scores)
-        if weights.sync and self.guides:
-            losses["sync"] = self._sync(motion_BTPD, batch).loss
-        if weights.position:
+            losses["adversarial_frame"] = gan.generator_loss(frame_scores.float())
+            losses["adversarial_sequence"] = gan.generator_loss(sequence_scores.float())
+        if "sync" in wanted and self.teachers:
+            with self._autocast():
+                losses["sync"] = self._sync(motion_BTPD, batch, self.teachers).loss
+        if "position" in wanted:
             losses["position"] = _distance(made_BTPD, wanted_BTPD)
-        if weights.reconstruction and observed > 1:
+        if "reconstruction" in wanted and observed > 1:
             losses["reconstruction"] = _distance(
                 motion_BTPD[:, 1:observed], real_BTPD[:, 1:observed]
             )
-        if weights.velocity:
+        if "velocity" in wanted:
             losses["velocity"] = F.l1_loss(
                 motion_BTPD[:, observed - 1 :].diff(dim=1), real_BTPD[:, observed - 1 :].diff(dim=1)
             )
-        if weights.rigidity:
+        if "rigidity" in wanted:
             losses["rigidity"] = rigidity_loss(made_BTPD, real_BTPD[:, 0])
-        return losses
+        return {name: term for name, term in losses.items() if name in wanted}
 
-    def _sync(self, motion_BTPD: Tensor, batch: Batch) -> SyncLoss:
+    def _sync(self, motion_BTPD: Tensor, batch: Batch, guides: Sequence[Syncer]) -> SyncLoss:
         """Sync of the first real, the reconstructed and the predicted frames, in their context."""
         context, frames = batch.context_frames, motion_BTPD.shape[1]
         before_BTPD = batch.motion_BTPD[:, :context]
@@ -317,7 +352,7 @@ class Trainer:
         return pyramid_sync_loss(
             torch.cat([before_BTPD, motion_BTPD, after_BTPD], dim=1),
             batch.audio_BAM,
-            self.guides,
+            guides,
             kernel=self.kernel,
             generated=_generated(context, frames),
             valid_only=context > 0,
@@ -326,6 +361,9 @@ class Trainer:
     def _context(self, real_BTPD: Tensor) -> Tensor:
         observed = self.params.observed_frames
         return real_BTPD[:, max(0, observed - CRITIC_CONTEXT_FRAMES) : observed]
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.device, self.params.loop.precision)
 
     def _standardise(self, facts: Statistics) -> None:
         mean_X = torch.from_numpy(facts.motion_mean_PD).flatten()
@@ -353,20 +391,6 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
     return generator.to(device).eval()
 
 
-def _stored(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """A checkpoint of this key, or nothing."""
-    try:
-        tensors, metadata = checkpoint.load(folder)
-    except InputError as error:
-        if folder.exists():
-            logger.warning("%s; it will be replaced", error)
-        return None
-    if metadata.get("key") != key:
-        logger.info("%s was made from other inputs and will be replaced", folder)
-        return None
-    return tensors, metadata
-
-
 def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(module.parameters(), learning_rate, betas=(0.0, 0.999), fused=True)
 
@@ -380,17 +404,6 @@ def _distance(made_BTPD: Tensor, wanted_BTPD: Tensor) -> Tensor:
 def _generated(context: int, frames: int) -> range:
     """Frames of crop and context that the generator makes: all of the crop but its first."""
     return range(context + 1, context + frames)
-
-
-def _finite(terms: Terms, step: int) -> dict[str, float]:
-    """The terms as numbers, named for the tracker."""
-    values = {f"train/{name}": term.item() for name, term in terms.items()}
-    if not all(map(math.isfinite, values.values())):
-        raise TrainingDivergedError(
-            f"step {step}: the loss is not finite; terms: {values}. Lower "
-            "train_generator.generator_learning_rate or train_generator.critic_learning_rate"
-        )
-    return values
 
 
 @contextmanager

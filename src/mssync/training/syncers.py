@@ -1,7 +1,7 @@
 """Training the guide pyramid and the evaluator pyramid (docs/ms-sync.md, section 3).
 
-Every network has its own seed and its own checkpoint: it is independent of the others, and a
-training that was killed goes on with the first network that is not finished.
+Every network has its own seed and its own checkpoints: it is independent of the others, and a
+training that was killed goes on within the network it had come to.
 
 Axes: G groups, N windows of a group, 5 motion samples and 20 audio rows of a window, P = 68
 points, D = 2, M mel bands, E embedding.
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from mssync.data.pack import Pack
-from mssync.data.prefetch import prefetched
+from mssync.data.statistics import Statistics
 from mssync.data.windows import MIN_GROUP, Batch, Pairs, Windows
-from mssync.errors import InputError, TrainingDivergedError
+from mssync.device import autocast
+from mssync.errors import InputError
 from mssync.landmarks import ibug
 from mssync.losses.contrastive import contrastive
 from mssync.losses.infonce import Temperature, info_nce, margin_at
@@ -29,11 +30,14 @@ from mssync.metrics.retrieval import accuracy_at_1
 from mssync.models.syncer import Syncer
 from mssync.params import TrainSyncers
 from mssync.tracking import Tracker
-from mssync.training import checkpoint
+from mssync.training import checkpoint, loop
+from mssync.training.group import Group
+from mssync.training.loop import Judgement, Outcome, Terms, descend
 
 logger = logging.getLogger(__name__)
 
 POINT_SETS: dict[str, Sequence[int]] = {"all": range(ibug.POINTS), "no_lips": ibug.NO_LIPS}
+STATISTICS_WINDOWS = 4096
 PAIRS: tuple[Pairs, ...] = ("cross_clip", "same_clip")
 
 
@@ -74,6 +78,7 @@ class _Setting:
     threads: int
     tracker: Tracker
     key: str
+    group: Group
 
 
 def train_guides(
@@ -86,6 +91,7 @@ def train_guides(
     threads: int,
     tracker: Tracker,
     out: Path,
+    group: Group,
 ) -> dict[str, float]:
     """Train one guide per level, on all points; the generator learns from them.
 
@@ -99,6 +105,7 @@ def train_guides(
         threads: That make batches ahead; they decide nothing.
         tracker: Receives the loss terms, as `guide/level0/loss`.
         out: Receives `guides/level{l}/`, one checkpoint each.
+        group: The processes that train together.
 
     Returns:
         Per level and held-out split the accuracy@1 for both kinds of pairs, such as
@@ -108,9 +115,11 @@ def train_guides(
 
     Raises:
         ValueError: If there is no clip to train on.
+        ParamsError: If the groups of a step cannot be shared out.
         TrainingDivergedError: If a loss is not finite.
+        TrainingStoppedError: On SIGTERM, after a checkpoint was written.
     """
-    setting = _Setting(packs, params, seed, device, threads, tracker, key)
+    setting = _Setting(packs, params, seed, device, threads, tracker, key, group)
     metrics: dict[str, float] = {}
     for level, steps in enumerate(params.guide_steps):
         network = _Network(f"guide/level{level}", level, "all", True, params.pairs[level], steps)
@@ -128,6 +137,7 @@ def train_evaluators(
     threads: int,
     tracker: Tracker,
     out: Path,
+    group: Group,
 ) -> dict[str, float]:
     """Train two evaluators per level, on all points and without the lips; they grade generators.
 
@@ -142,15 +152,18 @@ def train_evaluators(
         threads: That make batches ahead; they decide nothing.
         tracker: Receives the loss, as `evaluator/all/level0/loss`.
         out: Receives `evaluators/{all,no_lips}/level{l}/`, one checkpoint each.
+        group: As for `train_guides`.
 
     Returns:
         As for `train_guides`, named `evaluator.all.level0.test.cross_clip.accuracy`.
 
     Raises:
         ValueError: If there is no clip to train on.
+        ParamsError: If the groups of a step cannot be shared out.
         TrainingDivergedError: If a loss is not finite.
+        TrainingStoppedError: On SIGTERM, after a checkpoint was written.
     """
-    setting = _Setting(packs, params, seed, device, threads, tracker, key)
+    setting = _Setting(packs, params, seed, device, threads, tracker, key, group)
     metrics: dict[str, float] = {}
     for points in POINT_SETS:
         for level, steps in enumerate(params.evaluator_steps):
@@ -213,16 +226,19 @@ def load_kernel(folder: Path) -> int:
 
 def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str, float]:
     """Train, score and save, unless that is done already or cannot be done."""
-    finished = _finished_metrics(folder, setting.key)
+    finished = checkpoint.load_if(folder, setting.key)
     if finished is not None:
         logger.info("%s: finished before, left as it is", network.name)
         checkpoint.remove_leftovers(folder)
-        return finished
+        metrics: dict[str, float] = finished[1]["metrics"]
+        return metrics
+    setting.group.wait()  # until all have looked
     checkpoint.remove(folder)  # of other parameters or other data
     if network.steps == 0:
         logger.info("%s: left out, it has no steps", network.name)
         return {f"{network.prefix}.skipped": 1.0}
     params = setting.params
+    setting.group.check("train_syncers.groups_per_step", params.groups_per_step)
     windows = _windows(setting, "train", network.level, valid_only=params.valid_only)
     size = windows.group_size(network.pairs, _largest(network.pairs, params))
     if size < MIN_GROUP:
@@ -232,32 +248,30 @@ def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str,
         )
         return {f"{network.prefix}.skipped": 1.0}
 
-    syncer, temperature = _fit(network, windows, setting)
-    metrics = {f"{network.prefix}.{name}": value for name, value in _score(syncer, setting)}
+    resume = folder.with_name(f".{folder.name}.resume")
+    training, outcome = _fit(network, windows, setting, resume)
+    syncer = outcome.module.eval()
+    metrics = {
+        f"{network.prefix}.{name}": value for name, value in _score(syncer, network.level, setting)
+    }
     metadata = {
         **asdict(network),
-        "config": syncer.to_config(),
+        "steps": outcome.steps,
+        "config": training.kept.to_config(),
         "kernel": params.kernel,
         "loss": "info_nce" if network.guide else "contrastive",
         "group_size": size,
         "windows": windows.count,
         "clips_too_short": windows.too_short,
-        "temperature": temperature().item() if network.guide else None,
+        "temperature": training.temperature().item() if network.guide else None,
         "metrics": metrics,
         "key": setting.key,
     }
-    checkpoint.save(folder, syncer.state_dict(), metadata)
+    if setting.group.leads:
+        checkpoint.save(folder, syncer.state_dict(), metadata)
+        checkpoint.remove(resume)
+    setting.group.wait()
     return metrics
-
-
-def _finished_metrics(folder: Path, key: str) -> dict[str, float] | None:
-    """Metrics of the network in `folder`, or None where it is missing or of another key."""
-    try:
-        _, metadata = checkpoint.load(folder)
-    except InputError:
-        return None
-    metrics: dict[str, float] = metadata["metrics"]
-    return metrics if metadata["key"] == key else None
 
 
 def _windows(setting: _Setting, split: str, level: int, *, valid_only: bool) -> Windows:
@@ -281,7 +295,7 @@ def _seeds(seed: int, name: str) -> tuple[int, int]:
     return weights, draws
 
 
-def _build(network: _Network, setting: _Setting, seed: int) -> Syncer:
+def _build(network: _Network, windows: Windows, setting: _Setting, seed: int) -> Syncer:
     params, known = setting.params, setting.packs["train"].statistics
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -296,82 +310,148 @@ def _build(network: _Network, setting: _Setting, seed: int) -> Syncer:
             blocks=params.blocks,
             embedding=params.embedding,
             mel_bands=len(known.audio_mean_M),
+            inputs=params.inputs,
         )
+    syncer.to(setting.device)
     if params.standardise:
-        points = list(syncer.points)
-        syncer.motion_norm.fit(
-            torch.from_numpy(known.motion_mean_PD[points].reshape(-1)),
-            torch.from_numpy(known.motion_std_PD[points].reshape(-1)),
-        )
+        syncer.motion_norm.fit(*_motion_statistics(syncer, windows, known))
         syncer.audio_norm.fit(
             torch.from_numpy(known.audio_mean_M), torch.from_numpy(known.audio_std_M)
         )
-    return syncer.to(setting.device)
+    return syncer
 
 
-def _fit(network: _Network, windows: Windows, setting: _Setting) -> tuple[Syncer, Temperature]:
-    """Train one network; the temperature is that of a guide."""
-    params = setting.params
-    weights_seed, draws_seed = _seeds(setting.seed, network.name)
-    syncer = _build(network, setting, weights_seed)
-    temperature = Temperature(params.temperature, learn=params.learn_temperature)
-    temperature.to(setting.device)
-    optimizer = torch.optim.Adam(
-        [*syncer.parameters(), *temperature.parameters()],
-        lr=params.learning_rate,
-        weight_decay=params.weight_decay,
-        fused=True,  # one pass over the weights: a quarter of a small step on a CPU
-    )
-    syncer.train()
-    draw = partial(
-        windows.draw,
-        network.pairs,
-        seed=draws_seed,
-        groups=params.groups_per_step,
-        largest=_largest(network.pairs, params),
-        audio_range=setting.packs["train"].statistics.audio_range if params.augment else None,
-    )
-    batches = prefetched(draw, range(network.steps), threads=setting.threads)
-    for step, batch in enumerate(batches):
-        # forward
-        motion_GNE, audio_GNE = _embed(syncer, batch)
-        if network.guide:
-            margin = margin_at(step, params.margin, params.margin_growth, params.max_margin)
-            loss = info_nce(motion_GNE, audio_GNE, temperature=temperature(), margin=margin)
-        else:
-            shift = 1 + step % (audio_GNE.shape[1] - 1)
-            loss = contrastive(
-                motion_GNE.flatten(0, 1),
-                audio_GNE.flatten(0, 1),
-                audio_GNE.roll(shift, dims=1).flatten(0, 1),
-                margin=params.evaluator_margin,
+def _motion_statistics(
+    syncer: Syncer, windows: Windows, known: Statistics
+) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each coordinate; of relative motion, one spread for all.
+
+    Points that hardly move would be little but noise if each had a spread of its own.
+    """
+    if syncer.inputs == "absolute":
+        points = list(syncer.points)
+        mean_K = torch.from_numpy(known.motion_mean_PD[points].reshape(-1))
+        return mean_K, torch.from_numpy(known.motion_std_PD[points].reshape(-1))
+    motion_N5K = syncer.choose(windows.sample(STATISTICS_WINDOWS).motion_GN5PD[0])
+    mean_K = torch.zeros(motion_N5K.shape[2])
+    return mean_K, motion_N5K.square().mean().sqrt().expand(len(mean_K))
+
+
+class _Training:
+    """One network, its temperature and its optimiser: what the loop trains, and how.
+
+    Args:
+        network: Which one.
+        windows: What it is trained on.
+        setting: What all networks share.
+    """
+
+    def __init__(self, network: _Network, windows: Windows, setting: _Setting) -> None:
+        params = setting.params
+        self.network, self.setting = network, setting
+        weights_seed, self.draws_seed = _seeds(setting.seed, network.name)
+        self.kept = _build(network, windows, setting, weights_seed)
+        self.temperature = Temperature(params.temperature, learn=params.learn_temperature)
+        self.temperature.to(setting.device)
+        self.trained = nn.ModuleList([self.kept, self.temperature])
+        self.modules = {"syncer": self.kept, "temperature": self.temperature}
+        optimiser = torch.optim.AdamW if params.optimiser == "adamw" else torch.optim.Adam
+        self.optimisers = {
+            "syncer": optimiser(
+                self.trained.parameters(),
+                lr=params.learning_rate,
+                weight_decay=params.weight_decay,
+                fused=True,  # one pass over the weights: a quarter of a small step on a CPU
             )
+        }
+        self._val = self._validation()
 
-        # backward
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-        # report: .item() waits for the GPU, so only now and then
-        if step % params.log_every_steps == 0 or step == network.steps - 1:
-            _report(network, step, loss, temperature, setting.tracker)
-    return syncer.eval(), temperature
-
-
-def _report(
-    network: _Network, step: int, loss: Tensor, temperature: Temperature, tracker: Tracker
-) -> None:
-    values = {"loss": loss.item()}
-    if network.guide:
-        values["temperature"] = temperature().item()
-    if not np.isfinite(list(values.values())).all():
-        raise TrainingDivergedError(
-            f"{network.name}, step {step}: the loss is not finite; terms: {values}. "
-            "Lower train_syncers.learning_rate"
+    def train(self, batch: Batch, step: int, *, report: bool) -> Terms:
+        """One step on a batch of groups."""
+        params = self.setting.params
+        with autocast(self.setting.device, params.loop.precision):
+            motion_GNE, audio_GNE = _embed(self.kept, batch)
+        shift = 1 + step % (audio_GNE.shape[1] - 1)
+        margin = margin_at(step, params.margin, params.margin_growth, params.max_margin)
+        loss = self._loss(motion_GNE.float(), audio_GNE.float(), margin=margin, shift=shift)
+        grad_norm = descend(
+            loss,
+            self.trained,
+            self.optimisers["syncer"],
+            max_grad_norm=params.loop.max_grad_norm,
+            group=self.setting.group,
         )
-    tracker.log({f"{network.name}/{name}": value for name, value in values.items()}, step)
-    terms = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-    logger.info("%s  step %6d  %s", network.name, step, terms)
+        terms = {"loss": loss, "grad_norm": grad_norm}
+        return terms | ({"temperature": self.temperature()} if self.network.guide else {})
+
+    @torch.inference_mode()
+    def judge(self, module: nn.Module) -> Judgement | None:
+        """Loss and accuracy@1 on all groups of the validation speakers."""
+        if not self._val:
+            return None
+        module.eval()
+        groups = [_embed(module, batch) for batch in self._val]
+        module.train()
+        # the margin grows with the steps, and would tell weights apart that are equal
+        losses = [self._loss(motion, audio, margin=0.0, shift=1).item() for motion, audio in groups]
+        loss = sum(losses) / len(losses)
+        accuracy = accuracy_at_1((motion_GNE[0], audio_GNE[0]) for motion_GNE, audio_GNE in groups)
+        return Judgement(loss, {"val_loss": loss, "val_accuracy": accuracy.value})
+
+    def _loss(self, motion_GNE: Tensor, audio_GNE: Tensor, *, margin: float, shift: int) -> Tensor:
+        """InfoNCE of a guide, SyncNet's loss of an evaluator with audio `shift` windows on."""
+        if self.network.guide:
+            return info_nce(motion_GNE, audio_GNE, temperature=self.temperature(), margin=margin)
+        return contrastive(
+            motion_GNE.flatten(0, 1),
+            audio_GNE.flatten(0, 1),
+            audio_GNE.roll(shift, dims=1).flatten(0, 1),
+            margin=self.setting.params.evaluator_margin,
+        )
+
+    def _validation(self) -> list[Batch]:
+        """Groups of the kind that is trained on, of the validation speakers; fixed."""
+        setting, network = self.setting, self.network
+        if not len(setting.packs["val"]):
+            return []
+        windows = _windows(setting, "val", network.level, valid_only=True)
+        largest = _largest(network.pairs, setting.params)
+        tiling = windows.tile(network.pairs, largest, np.random.default_rng(setting.seed))
+        return [windows.gather(start_N[None]) for start_N in tiling.groups]
+
+
+def _fit(
+    network: _Network, windows: Windows, setting: _Setting, folder: Path
+) -> tuple[_Training, Outcome]:
+    """Train one network, from its last checkpoint or from the start."""
+    params = setting.params
+    training = _Training(network, windows, setting)
+    outcome = loop.run(
+        training,
+        partial(
+            windows.draw,
+            network.pairs,
+            seed=training.draws_seed,
+            groups=params.groups_per_step,
+            largest=_largest(network.pairs, params),
+            audio_range=setting.packs["train"].statistics.audio_range if params.augment else None,
+            share=setting.group.share,
+        ),
+        loop.Plan(
+            name=network.name,
+            prefix=f"{network.name}/",
+            steps=network.steps,
+            samples=params.groups_per_step * _largest(network.pairs, params),
+            settings=params.loop,
+            folder=folder,
+            key=setting.key,
+            threads=setting.threads,
+            remedy="Lower train_syncers.learning_rate",
+        ),
+        tracker=setting.tracker,
+        group=setting.group,
+    )
+    return training, outcome
 
 
 def _embed(syncer: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -381,14 +461,14 @@ def _embed(syncer: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return motion_NE.unflatten(0, groups), audio_NE.unflatten(0, groups)
 
 
-def _score(syncer: Syncer, setting: _Setting) -> Iterator[tuple[str, float]]:
+def _score(syncer: nn.Module, level: int, setting: _Setting) -> Iterator[tuple[str, float]]:
     """Accuracy@1 on speakers that were not trained on, for both kinds of pairs."""
     splits = [split for split in ("val", "test") if len(setting.packs[split])]
     if "val" not in splits:
-        logger.warning("level %d: no speaker in val, scored on train instead", syncer.level)
+        logger.warning("level %d: no speaker in val, scored on train instead", level)
         splits.insert(0, "train")
     for split in splits:
-        windows = _windows(setting, split, syncer.level, valid_only=True)
+        windows = _windows(setting, split, level, valid_only=True)
         for pairs in PAIRS:
             largest = _largest(pairs, setting.params)
             tiling = windows.tile(pairs, largest, np.random.default_rng(setting.seed))
@@ -398,7 +478,7 @@ def _score(syncer: Syncer, setting: _Setting) -> Iterator[tuple[str, float]]:
             yield f"{split}.{pairs}.dropped", float(tiling.dropped)
 
 
-def _accuracy(syncer: Syncer, batches: Iterator[Batch]) -> Iterator[tuple[str, float]]:
+def _accuracy(syncer: nn.Module, batches: Iterator[Batch]) -> Iterator[tuple[str, float]]:
     """Accuracy@1 of batches of one group each; only the count, 0, where there is none."""
     with torch.inference_mode():
         groups = [_embed(syncer, batch) for batch in batches]

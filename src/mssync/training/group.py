@@ -1,0 +1,89 @@
+"""Processes that train one network together, as `torchrun` starts them.
+
+Every process draws the same global batch and keeps every n-th sample of it: nothing is trained on
+twice, and gradients averaged over the processes are those of one process with the whole batch.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mssync.errors import ParamsError
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that train together; alone by default.
+
+    Attributes:
+        rank: Number of the process, from 0; process 0 writes and tracks.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and tracks."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> slice:
+        """Which samples of a global batch are this process's."""
+        return slice(self.rank, None, self.size)
+
+    def check(self, field: str, count: int) -> None:
+        """Refuse a global batch that cannot be shared out evenly.
+
+        Raises:
+            ParamsError: If `count` is no multiple of the number of processes.
+        """
+        if count % self.size:
+            raise ParamsError(
+                f"{field} must be a multiple of the {self.size} processes that share it, "
+                f"found {count}"
+            )
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors of one type by their means over the processes, in place."""
+        if self.size == 1:
+            return
+        targets = list(tensors)
+        flat = torch.cat([tensor.reshape(-1) for tensor in targets])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for tensor, mean in zip(targets, flat.split([t.numel() for t in targets]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(int(flag))  # on the CPU: a GPU would have to be waited for
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined() -> Iterator[Group]:
+    """The group that `torchrun` started this process in; alone without it."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Group()
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Group(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
