@@ -69,6 +69,14 @@ class Group:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
+    def of_leader(self, value: int) -> int:
+        """What process 0 gave."""
+        if self.size == 1:
+            return value
+        given = torch.tensor(value)
+        dist.broadcast(given, 0)
+        return int(given)
+
     def wait(self) -> None:
         """Until every process has come here."""
         if self.size > 1:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mssync.data.prefetch import prefetched
-from mssync.errors import TrainingDivergedError, TrainingStoppedError
+from mssync.errors import InputError, TrainingDivergedError, TrainingStoppedError
 from mssync.params import Loop
 from mssync.tracking import Tracker
 from mssync.training import checkpoint, state
@@ -124,6 +124,7 @@ def run(
     Raises:
         TrainingDivergedError: If a term is not finite when it is reported or stored.
         TrainingStoppedError: On SIGTERM, after a checkpoint was written.
+        InputError: If the processes of a group do not see the same checkpoints.
     """
     settings = plan.settings
     course = _Course(trainee, plan, group)
@@ -261,7 +262,12 @@ class _Course:
             self._scores = metadata["scores"]
             logger.info("%sgoing on from step %d of %d", _named(plan), self.step, plan.steps)
             break
-        self._group.wait()  # until all have read
+        # which also waits until all have read
+        if self._group.any(self.step != self._group.of_leader(self.step)):
+            raise InputError(
+                f"the processes do not see the same checkpoints in {plan.folder}: they must share "
+                "the folder"
+            )
         if self._group.leads and not self.step:
             checkpoint.remove(plan.folder)  # of other inputs, or damaged
 
