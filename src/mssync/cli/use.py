@@ -1,4 +1,4 @@
-"""Commands that start the chain, or show what it did."""
+"""Commands that start the chain, show what it did, or use what it made."""
 
 import math
 from pathlib import Path
@@ -222,3 +222,62 @@ def links(
         )
     if json_file:
         write_text(json_file, json.dumps([asdict(census) for census in runs], indent=1) + "\n")
+
+
+def generate(
+    source: Annotated[Path, typer.Option(help="Face: a photo (png, jpg), or a video (see --at).")],
+    audio: Annotated[Path, typer.Option(help="Sound: any file that ffmpeg reads, of any length.")],
+    out: Annotated[
+        list[Path],
+        typer.Option(
+            help="File to write: .mp4 (landmarks drawn, with the sound), .npz or .parquet "
+            "(landmarks); repeat for several."
+        ),
+    ],
+    preview: Annotated[
+        Path | None,
+        typer.Option(help="MP4 file to write: the picture of the face, bent by the landmarks."),
+    ] = None,
+    at: Annotated[
+        float | None,
+        typer.Option(
+            "--at", min=0, metavar="SECONDS", help="Moment of a video; default: its first frame."
+        ),
+    ] = None,
+    face: Annotated[
+        int, typer.Option(min=0, help="Number of the face from the left, from 1; 0: the widest.")
+    ] = 0,
+    model: Annotated[
+        Path, typer.Option(help="Folder of train-generator, or of its checkpoint.")
+    ] = Path("models/generator"),
+    run: Annotated[
+        str, typer.Option("--run", metavar="ID", help="MLflow run whose generator is taken.")
+    ] = "",
+    champion: Annotated[
+        bool, typer.Option("--champion", help="Take the champion of the model registry.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Move a face with speech: 68 landmarks at 25 Hz, as long as the sound.
+
+    The face is found by the backend of extract_landmarks, the sound is heard
+    as in training, and both go through the generator piece by piece. Files
+    appear when they are whole. What each error means: docs/use.md.
+
+    \b
+    mssync generate --source me.jpg --audio talk.mp3 --out talk.mp4 --preview me.mp4
+    """  # noqa: D301 - the escape is click's mark of a paragraph that keeps its lines
+    from mssync.stages import _generate
+    from mssync.timing import frame_time_s
+
+    if run and champion:
+        raise InputError("--run and --champion each name a model: give one of them")
+    made = _generate.run(
+        _generate.Request(source, audio, out, preview, at, face, force),
+        _generate.Choice(model, run, champion),
+        load(params),
+    )
+    typer.echo(f"{made.frames} frames, {frame_time_s(made.frames):g} s, by {made.model}")
+    for path in made.files:
+        typer.echo(path)
