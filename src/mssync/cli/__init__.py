@@ -43,6 +43,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     use.preview,
     use.weights,
     use.links,
+    use.doctor,
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -281,3 +281,37 @@ def generate(
     typer.echo(f"{made.frames} frames, {frame_time_s(made.frames):g} s, by {made.model}")
     for path in made.files:
         typer.echo(path)
+
+
+def doctor(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the findings to this file too.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Check this machine and this folder, and try the chain in small.
+
+    Python, packages, torch, ffmpeg, weights, disk, parameters, git, DVC,
+    tracking and media store, environment; then a second of video, a face, a
+    step of training and a generated frame. Each point is ok, a warning or a
+    problem, with what to do. Exit code 1 if there is a problem.
+    """
+    import json
+    from collections import Counter
+    from dataclasses import asdict
+
+    from mssync.doctor.checks import examine
+    from mssync.records import write_text
+    from mssync.render import findings as text
+
+    found = []
+    for each in examine(params):
+        found.append(each)
+        typer.echo(text.line(each.name, each.status, each.found, each.advice))
+    counts = Counter(each.status for each in found)
+    typer.echo(f"\n{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems")
+    if json_file:
+        told = {"findings": [asdict(each) for each in found], "problems": counts["problem"]}
+        write_text(json_file, json.dumps(told, indent=1) + "\n")
+    if counts["problem"]:
+        raise typer.Exit(1)
