@@ -53,15 +53,13 @@ def checked(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Findi
         check: The check.
     """
     started_s = time.monotonic()
+    found = list[Finding]()
     try:
-        found = list(check())
+        found.extend(check())
     except (MsSyncError, OSError, ImportError) as error:
-        found = [problem(name, str(error), "see what it says")]
+        found.append(problem(name, str(error), "do what it says, then ask again"))
     except Exception as error:  # a broken machine breaks in ways that nobody foresaw
-        found = [
-            problem(
-                name, f"{type(error).__name__}: {error}", "install anew: make setup, then again"
-            )
-        ]
+        told = f"{type(error).__name__}: {error}"
+        found.append(problem(name, told, "install anew: make setup, then ask again"))
     took_s = round(time.monotonic() - started_s, 2)
     yield from (replace(each, took_s=took_s) for each in found)

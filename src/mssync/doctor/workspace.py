@@ -39,7 +39,7 @@ VARIABLES = {
     "MSSYNC_LOG": "level of the log",
     "MSSYNC_SECRETS": "file with cookies, proxy, headers",
     "MSSYNC_SECRET_COOKIES": "file with cookies",
-    "MSSYNC_SECRET_PROXY": "file with a proxy's address",
+    "MSSYNC_SECRET_PROXY": "address of a proxy",
     "MSSYNC_SOURCE_BASE": "where relative sources start from",
     "MSSYNC_LOCAL_MIRRORS": "hosts that may be asked though not public",
     "MSSYNC_AGAIN": "reason codes to try again",
@@ -204,10 +204,10 @@ def environment() -> Iterator[Finding]:
 
 
 def _variable(name: str, value: str, meaning: str) -> Finding:
-    shown = f"{value} ({meaning})"
+    shown = f"set ({meaning})" if name == secrets.PROXY else f"{value} ({meaning})"
     if name == "MSSYNC_LOG" and value.upper() not in _LEVELS:
         return warning(f"${name}", shown, f"expected one of {', '.join(_LEVELS)}")
-    if name in ("MSSYNC_SECRETS", "MSSYNC_SECRET_COOKIES", "MSSYNC_SECRET_PROXY"):
+    if name in (secrets.FILE, secrets.PROXY, secrets.COOKIES):
         try:
             secrets.load()
         except MsSyncError as error:
