@@ -46,3 +46,13 @@ def test_a_face_at_the_edge_and_a_small_picture_are_shown(face):
     cut = picture[80:430, 90:400]
     (frame,) = puppet(cut, moved(points, -90, -80), [moved(points, -90, -80)])
     assert frame.shape == (SIZE_PX, SIZE_PX, 3)
+
+
+def test_lips_that_cross_look_shut(face):
+    picture, points = face
+    shut, crossed = points.copy(), points.copy()
+    shut[[65, 66, 67]] = points[[63, 62, 61]]
+    crossed[[65, 66, 67]] = points[[63, 62, 61]] - (0, 12)
+    met, passed = puppet(picture, points, [shut, crossed])
+    dark = [(frame[250:400, 150:360].sum(axis=2) < 120).sum() for frame in (met, passed)]
+    assert dark[1] <= dark[0] + 60

@@ -15,6 +15,8 @@ from mssync.render.warp import crown, paint_mouth, warp
 
 SIZE_PX = 512
 _FACES = 2.2  # side of what is shown over the extent of the face
+_FACING = ((61, 67), (62, 66), (63, 65))  # points of the inner lips, the upper one first
+_LEAST_OPENING = 0.01  # of the eyes' distance: lips that cross would fold the picture
 
 
 def puppet(
@@ -45,11 +47,11 @@ def puppet(
         flags=cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    still_PD = (source_PD - corner) / side
+    still_PD = _uncrossed((source_PD - corner) / side)
     hair_KD = crown(still_PD)
     still_KD = np.concatenate([still_PD, hair_KD])
     for points_PD in motion:
-        moved_PD = (points_PD - corner) / side
+        moved_PD = _uncrossed((points_PD - corner) / side)
         moved_KD = np.concatenate([moved_PD, _carried(hair_KD, still_PD, moved_PD)])
         frame_HWC = warp(texture_HWC, still_KD, moved_KD, size_px=SIZE_PX)
         paint_mouth(frame_HWC, moved_KD * SIZE_PX)
@@ -68,6 +70,19 @@ def _region(picture_HWC: Picture, source_PD: NDArray[np.float64]) -> tuple[float
         for start, room in zip(corner_D, (width, height), strict=True)
     )
     return left, top, side
+
+
+def _uncrossed(points_PD: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The points, with the inner lips moved apart where they meet or cross."""
+    apart_PD = points_PD.astype(np.float64)
+    across_D = apart_PD[64] - apart_PD[60]
+    down_D = np.array([-across_D[1], across_D[0]]) / max(1e-9, float(np.linalg.norm(across_D)))
+    least = _LEAST_OPENING * np.linalg.norm(apart_PD[45] - apart_PD[36])
+    for upper, lower in _FACING:
+        lack = max(0.0, least - (apart_PD[lower] - apart_PD[upper]) @ down_D)
+        apart_PD[upper] -= down_D * lack / 2
+        apart_PD[lower] += down_D * lack / 2
+    return apart_PD
 
 
 def _carried(
