@@ -127,6 +127,44 @@ def reopened(uri: str, run_id: str) -> Iterator[MlflowTracker]:
         yield MlflowTracker(client, run_id)
 
 
+def download(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
+    """Fetch a folder of a run's artifacts.
+
+    Args:
+        uri: Tracking store; `$MLFLOW_TRACKING_URI` wins where it is set.
+        run_id: The run.
+        artifact: Name of the folder among its artifacts.
+        folder: To put it into.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        ToolError: If the store cannot be used, has no such run, or the run no such artifact.
+    """
+    import mlflow
+
+    client = _client(uri)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with _explained(uri):
+        client.get_run(run_id)
+        found = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=artifact, dst_path=str(folder), tracking_uri=_uri(uri)
+        )
+    return Path(found)
+
+
+def check(uri: str) -> None:
+    """Ask a tracking store for an experiment.
+
+    Raises:
+        ToolError: If it cannot be used.
+    """
+    client = _client(uri)
+    with _explained(uri):
+        client.search_experiments(max_results=1)
+
+
 def remember_run(sha256: str, run_id: str, *, path: Path = RUNS) -> None:
     """Note in a git-ignored file which run made a model.
 

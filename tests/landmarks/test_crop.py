@@ -24,3 +24,9 @@ def test_the_crop_is_a_square_around_the_whole_track(track):
     left, top, side = crop.square_crop(track, 1.5)
     assert side == pytest.approx(150)
     assert (left, top) == pytest.approx((50 - 75, 15 - 75))
+
+
+def test_a_single_face_is_put_where_another_one_lies():
+    wanted = np.random.default_rng(0).uniform(0.2, 0.8, (68, 2)).astype(np.float32)
+    left, top, side = crop.crop_like(wanted * 300 + np.array([40, -20], np.float32), wanted)
+    np.testing.assert_allclose([left, top, side], [40, -20, 300], atol=0.01)

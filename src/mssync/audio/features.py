@@ -5,7 +5,7 @@ defaults do not. The wide set is librosa's mel.
 Axes: N samples (16 kHz), A rows (100 Hz), F = 257 FFT bins, M mel bands, C cepstral coefficients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,6 +21,7 @@ from mssync.timing import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, SAMPLES_PER_ROW
 WINDOW_SAMPLES = 400  # 25 ms
 FFT_SAMPLES = 512
 FLOOR = 1e-8
+_OVERLAP_SAMPLES = WINDOW_SAMPLES - SAMPLES_PER_ROW
 _LIFTER = 22
 _BLOCK_ROWS = 2048  # in memory at a time as spectra
 
@@ -84,6 +85,42 @@ def features(
     )
 
 
+def stream_log_mel(
+    blocks: Iterable[NDArray[np.float32]],
+    *,
+    mean: float,
+    peak: float,
+    pre_emphasis: float,
+    mel_bands: int,
+) -> Iterator[NDArray[np.float32]]:
+    """`features(...).log_mel_AM` of a sound of any length, in bounded memory.
+
+    Args:
+        blocks: The waveform, mono at 16 kHz, in pieces of any lengths, whole rows in all.
+        mean: Of the whole waveform.
+        peak: Of the whole waveform without its mean; 0: silence.
+        pre_emphasis: See `features`.
+        mel_bands: See `features`.
+
+    Yields:
+        Rows (A, M), each once the 25 ms from its beginning on have come.
+    """
+    waiting_N, before = np.zeros(0), np.zeros(1)
+    for block_N in blocks:
+        signal_N = (block_N.astype(np.float64) - mean) / (peak or 1.0)
+        emphasised_N = signal_N - pre_emphasis * np.append(before, signal_N[:-1])[: len(signal_N)]
+        before = np.append(before, signal_N)[-1:]
+        waiting_N = np.append(waiting_N, emphasised_N)
+        rows = (len(waiting_N) - _OVERLAP_SAMPLES) // SAMPLES_PER_ROW
+        if rows > 0:
+            whole_N = waiting_N[: rows * SAMPLES_PER_ROW + _OVERLAP_SAMPLES]
+            yield from (found.astype(np.float32) for found, _ in _main_blocks(whole_N, mel_bands))
+            waiting_N = waiting_N[rows * SAMPLES_PER_ROW :]
+    if len(waiting_N):
+        last_N = np.pad(waiting_N, (0, _OVERLAP_SAMPLES))
+        yield from (found.astype(np.float32) for found, _ in _main_blocks(last_N, mel_bands))
+
+
 def _normalised(waveform_N: NDArray[np.float32]) -> NDArray[np.float64]:
     finite_N = np.where(np.isfinite(waveform_N), waveform_N, 0).astype(np.float64)
     finite_N -= finite_N.mean()
@@ -95,13 +132,22 @@ def _main_set(
     emphasised_N: NDArray[np.float64], bands: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Log mel energies (A, M) and log energy (A,)."""
+    blocks = list(_main_blocks(np.pad(emphasised_N, (0, _OVERLAP_SAMPLES)), bands))
+    log_mel, energy = zip(*blocks, strict=True)
+    return np.concatenate(log_mel), np.concatenate(energy)
+
+
+def _main_blocks(
+    emphasised_N: NDArray[np.float64], bands: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Log mel energies and log energy of the rows whose windows lie within, block by block."""
     filters_FM = mel_filters(bands).T
-    log_mel, energy = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
     for power_AF in _power(emphasised_N, np.ones(WINDOW_SAMPLES)):
         power_AF /= FFT_SAMPLES
-        log_mel.append(np.log(np.maximum(power_AF @ filters_FM, FLOOR)))
-        energy.append(np.log(np.maximum(power_AF.sum(axis=1), FLOOR)))
-    return np.concatenate(log_mel), np.concatenate(energy)
+        yield (
+            np.log(np.maximum(power_AF @ filters_FM, FLOOR)),
+            np.log(np.maximum(power_AF.sum(axis=1), FLOOR)),
+        )
 
 
 def _wide_set(signal_N: NDArray[np.float64], bands: int) -> NDArray[np.float64]:
@@ -109,7 +155,8 @@ def _wide_set(signal_N: NDArray[np.float64], bands: int) -> NDArray[np.float64]:
         return np.zeros((len(signal_N) // SAMPLES_PER_ROW, 0))
     filters_FM = wide_mel_filters(bands).T
     hann = scipy.signal.get_window("hann", WINDOW_SAMPLES)
-    blocks = (np.maximum(power_AF @ filters_FM, FLOOR) for power_AF in _power(signal_N, hann))
+    padded_N = np.pad(signal_N, (0, _OVERLAP_SAMPLES))
+    blocks = (np.maximum(power_AF @ filters_FM, FLOOR) for power_AF in _power(padded_N, hann))
     log_mel_AM: NDArray[np.float64] = np.log(np.concatenate(list(blocks)))
     return log_mel_AM
 
@@ -119,10 +166,7 @@ def _power(
 ) -> Iterator[NDArray[np.float64]]:
     """Squared magnitude of each row's spectrum, a block of rows at a time: (block, F)."""
     windows = librosa.util.frame(
-        np.pad(signal_N, (0, WINDOW_SAMPLES - SAMPLES_PER_ROW)),
-        frame_length=WINDOW_SAMPLES,
-        hop_length=SAMPLES_PER_ROW,
-        axis=0,
+        signal_N, frame_length=WINDOW_SAMPLES, hop_length=SAMPLES_PER_ROW, axis=0
     )
     for first in range(0, len(windows), _BLOCK_ROWS):
         spectrum = scipy.fft.rfft(windows[first : first + _BLOCK_ROWS] * window, FFT_SAMPLES)

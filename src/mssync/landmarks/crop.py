@@ -33,3 +33,25 @@ def square_crop(landmarks_TPD: NDArray[np.float32], scale: float) -> tuple[float
     side = float(max(1e-6, (high - low).max()) * scale)
     left, top = (low + high) / 2 - side / 2
     return float(left), float(top), side
+
+
+def crop_like(
+    points_PD: NDArray[np.float32], wanted_PD: NDArray[np.float32]
+) -> tuple[float, float, float]:
+    """The square in which one face is as large as another face in its own, and at the same place.
+
+    A square around one frame alone holds a larger face than one around a whole track, which has
+    room for the head to move (0.77 of the side, against 0.69 in real clips of 3 to 5 s).
+
+    Args:
+        points_PD: (68, 2), in any unit.
+        wanted_PD: (68, 2), in crop sides.
+
+    Returns:
+        Left, top and side, in the unit of `points_PD`.
+    """
+    low_D, high_D = points_PD.min(axis=0), points_PD.max(axis=0)
+    wanted_low_D, wanted_high_D = wanted_PD.min(axis=0), wanted_PD.max(axis=0)
+    side = float(max(1e-6, (high_D - low_D).max()) / (wanted_high_D - wanted_low_D).max())
+    left, top = (low_D + high_D) / 2 - side * (wanted_low_D + wanted_high_D) / 2
+    return float(left), float(top), side

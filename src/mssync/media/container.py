@@ -13,6 +13,11 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,gif,flv,asf,ogg,mxf,ivf,wav,"
     "flac"
 )
+# Sound alone, of those who choose their own file.
+SOUND_FORMATS = (
+    f"{FORMATS},mp3,aac,loas,ac3,eac3,dts,aiff,amr,amrnb,amrwb,ape,au,caf,dsf,gsm,mpc,mpc8,oma,rm,"
+    "sox,tak,tta,voc,w64,wv,xwma"
+)
 
 
 def opened(path: Path, limits: Mapping[str, str] | None = None) -> av.container.InputContainer:

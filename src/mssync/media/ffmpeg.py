@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mssync.errors import ClipRejectedError, ToolError
 from mssync.media import decode
-from mssync.media.container import FORMATS
+from mssync.media.container import FORMATS, SOUND_FORMATS
 
 # Re-encoded nearly without loss, so that cuts fall on the frame; timestamps are kept. The number
 # of threads is part of what x264 writes: fixed, so that equal cuts are equal bytes everywhere.
@@ -55,8 +55,21 @@ _OUT_OF_MEMORY = (b"Cannot allocate memory", b"malloc of size", b"std::bad_alloc
 
 @cache
 def executable() -> str:
-    """Path of the ffmpeg that is run."""
-    return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
+    """Path of the ffmpeg that is run.
+
+    Raises:
+        ToolError: If there is none.
+    """
+    try:
+        found = shutil.which("ffmpeg") or shutil.which(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError:
+        found = None
+    if not found:
+        raise ToolError(
+            "there is no ffmpeg: expected one on PATH, at $IMAGEIO_FFMPEG_EXE, or in the package "
+            "imageio-ffmpeg. Install ffmpeg, or run make setup"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,51 @@ def cut(
         raise ClipRejectedError("too_costly", f"the cut takes more than {max_bytes} bytes")
 
 
+def extract_sound(source: Path, target: Path, *, track: int = 0) -> None:
+    """Write one audio stream of any media file as FLAC, without loss, at its own rate.
+
+    Run in a `media.sandbox.Sandbox`, as `cut` is.
+
+    Args:
+        source: Sound or video, of the `container.SOUND_FORMATS`.
+        target: File to write.
+        track: Number of the audio stream, from 0.
+
+    Raises:
+        ClipRejectedError: `no_audio` if there is no such stream, or nothing in it; `too_costly` if
+            it takes more than it may; `disk` if that is full.
+        ToolError: If it cannot be read, or ffmpeg is missing.
+    """
+    reading = INPUT_OPTIONS | {"format_whitelist": SOUND_FORMATS}
+    media = ffmpeg.input(f"file:{source}", **reading)
+    output = ffmpeg.output(
+        media[f"a:{track}"], f"file:{target}", format="flac", acodec="flac", loglevel="error"
+    )
+    try:
+        _run(output, {str(source): "the source", str(target): "the sound"})
+    except ToolError as error:
+        if "matches no streams" in str(error):
+            raise ClipRejectedError("no_audio", "there is no audio stream") from error
+        raise
+    except ClipRejectedError as error:
+        if error.reason == "empty_cut":
+            raise ClipRejectedError("no_audio", "not one sample can be decoded") from error
+        raise
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """The sound of a video that is encoded, from a file; silence follows where it ends early.
+
+    Attributes:
+        path: FLAC or WAV.
+        duration_s: Length of the video.
+    """
+
+    path: Path
+    duration_s: float
+
+
 def encode(
     frames: Iterable[NDArray[np.uint8]],
     target: Path,
@@ -180,9 +238,13 @@ def encode(
     fps_hz: float,
     waveform: NDArray[np.float32] | None = None,
     sample_rate_hz: int = 16_000,
+    sound: SoundTrack | None = None,
     crf: int = 18,
+    comment: str = "",
 ) -> None:
     """Write RGB frames, and sound where given, as an H.264/AAC MP4 that browsers play.
+
+    Frames are taken one by one: memory does not grow with their number.
 
     Args:
         frames: Arrays (H, W, 3), RGB, all of one even size.
@@ -190,7 +252,9 @@ def encode(
         fps_hz: Frame rate.
         waveform: Mono samples (N,) in [-1, 1].
         sample_rate_hz: Rate of `waveform`.
+        sound: A file in place of `waveform`.
         crf: Quality of libx264, lower is better.
+        comment: Kept in the file, for whoever asks where it comes from.
 
     Raises:
         ValueError: If there is no frame.
@@ -211,10 +275,18 @@ def encode(
             "preset": "veryfast", "movflags": "+faststart", "loglevel": "error",
         }  # fmt: skip
         if waveform is not None:
-            sound = Path(folder) / "sound.wav"
-            write_wav(sound, waveform, sample_rate_hz)
-            streams.append(ffmpeg.input(str(sound)))
+            file = Path(folder) / "sound.wav"
+            write_wav(file, waveform, sample_rate_hz)
+            streams.append(ffmpeg.input(str(file)))
             options |= {"acodec": "aac", "audio_bitrate": "96k"}
+        if sound is not None:
+            streams.append(ffmpeg.input(f"file:{sound.path}"))
+            options |= {
+                "acodec": "aac", "audio_bitrate": "128k", "ar": 48_000, "ac": 2,
+                "af": f"apad=whole_dur={sound.duration_s}", "t": sound.duration_s,
+            }  # fmt: skip
+        if comment:
+            options["metadata"] = f"comment={comment}"
         command = ffmpeg.output(*streams, str(target), **options).overwrite_output()
         process = subprocess.Popen(
             command.compile(cmd=executable()),

@@ -27,7 +27,7 @@ _BEYOND_S = 1.0  # decoded before and after the picture
 _BLOCK_S = 1.0  # worked on at a time
 _RATES_HZ = (1_000, 1_000_000)  # other rates are damage
 _PLANES = 7  # of more planar channels PyAV 18.1 reads on past the last
-_SILENT_DB = -80.0  # the noise of 16 bits is lower
+SILENT_DB = -80.0  # the noise of 16 bits is lower
 _CANCELLED_DB = 20.0
 _LOUDEST = 10.0  # 20 dB over full scale: more is damage, or no number
 
@@ -76,7 +76,7 @@ def read_sound(path: Path, clock: Clock) -> Sound:
         if read is None:
             continue
         sound = Sound(read.placed(clock), *read.span_s(clock), tracks, track)
-        if read.loudness_db > _SILENT_DB:
+        if read.loudness_db > SILENT_DB:
             return sound
         silent = silent or sound
     if silent is None:
@@ -131,9 +131,9 @@ def _place(target: NDArray[np.float32], piece: NDArray[np.float32], offset: int)
 
 def _read(path: Path, clock: Clock, track: int) -> _Read | None:
     """One stream; None if nothing of it can be decoded."""
-    mixer = _mixed(path, clock, track, _Mixer())
+    mixer = _mixed(path, clock, track, Mixer())
     if mixer.cancelled:
-        mixer = _mixed(path, clock, track, _Mixer(channel=mixer.loudest))
+        mixer = _mixed(path, clock, track, Mixer(channel=mixer.loudest))
     if not mixer.position_s and math.isinf(mixer.outside_s[0]):
         return None
     position_s = np.array([*mixer.position_s, mixer.length_s])
@@ -167,7 +167,7 @@ def _shifts(
     return shift_s
 
 
-def _mixed(path: Path, clock: Clock, track: int, mixer: "_Mixer") -> "_Mixer":
+def _mixed(path: Path, clock: Clock, track: int, mixer: "Mixer") -> "Mixer":
     """The mixer, with the sound under the picture in it."""
     first_s, last_s = clock.start_s - _BEYOND_S, clock.start_s + clock.duration_s + _BEYOND_S
     with opened(path) as container:
@@ -180,7 +180,7 @@ def _mixed(path: Path, clock: Clock, track: int, mixer: "_Mixer") -> "_Mixer":
             if end_s < first_s or start_s > last_s:
                 mixer.leave_out(start_s, end_s)
                 continue
-            for frame in _decoded(packet):
+            for frame in decoded(packet):
                 mixer.add(frame)
             # Frames that all claim the same time could go on without end.
             if mixer.length_s > 2 * (last_s - first_s):
@@ -198,7 +198,7 @@ def _span_s(packet: av.Packet) -> tuple[float, float]:
     return stamp * unit_s, (stamp + (packet.duration or 0)) * unit_s
 
 
-def _decoded(packet: av.Packet) -> list[av.AudioFrame]:
+def decoded(packet: av.Packet) -> list[av.AudioFrame]:
     """The frames of a packet; none if it is damaged: a hole, not the end of the clip."""
     try:
         return list(packet.decode())
@@ -208,7 +208,7 @@ def _decoded(packet: av.Packet) -> list[av.AudioFrame]:
         return []
 
 
-class _Mixer:
+class Mixer:
     """Decoded frames in, one waveform at 16 kHz out; a block at a time, to bound memory.
 
     Attributes:
@@ -238,6 +238,13 @@ class _Mixer:
         """What was mixed so far: mono at 16 kHz (N,)."""
         return np.concatenate(self._pieces)
 
+    def take(self) -> NDArray[np.float32]:
+        """What was mixed since the last call, (N,); it is forgotten, and when it was heard."""
+        taken_N = self.waveform()
+        self._pieces = [np.zeros(0, np.float32)]
+        self.position_s, self.time_s = [], []
+        return taken_N
+
     @property
     def loudness_db(self) -> float:
         """RMS level relative to full scale."""
@@ -252,7 +259,7 @@ class _Mixer:
     def cancelled(self) -> bool:
         """Whether the channels were mixed, and little is left."""
         loudest_db = _db(self._energy_C.max() / max(self._samples, 1))
-        audible = self._channel is None and loudest_db > _SILENT_DB
+        audible = self._channel is None and loudest_db > SILENT_DB
         return audible and loudest_db - self.loudness_db > _CANCELLED_DB
 
     def leave_out(self, start_s: float, end_s: float) -> None:
