@@ -206,6 +206,22 @@ def test_the_metrics_have_ceiling_floors_and_the_generated_score(chain):
         assert entry["value"] > 0
 
 
+def test_what_needs_no_model_is_scored_as_the_generator_is(chain):
+    report = json.loads((chain.folder / "evaluation" / "metrics.json").read_text())
+    generated = tracking.flatten(report["challenger"]["metrics"])
+    assert set(report["baselines"]) == {"retrieval", "static"}
+    for baseline in report["baselines"].values():
+        assert set(tracking.flatten(baseline["metrics"])) == set(generated)
+    static = report["baselines"]["static"]["metrics"]
+    for points in ("all", "no_lips"):
+        for entry in static["lse_d"][points].values():
+            assert entry["value"] == entry["static"]
+    assert static["rigidity"]["value"] == pytest.approx(0, abs=1e-6)
+    assert static["head_speed_loudness"]["value"] == 0
+    page = (chain.folder / "evaluation" / "gallery" / "index.html").read_text()
+    assert "Ground truth beside Generated beside Retrieval" in page
+
+
 def test_every_run_says_where_it_comes_from(chain, tracked_runs):
     runs = {run.info.run_name: run for run in tracked_runs(chain.folder)}
     assert sorted(runs) == ["train-generator", "train-syncers"]
