@@ -23,7 +23,9 @@ from mssync.training.syncers import POINT_SETS, load_kernel, load_syncers
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
+SCORES = "scores.json"
 GALLERY = Path("gallery") / "index.html"
+_COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
 CHALLENGER = "generated"
 CHAMPION = "champion"
 
@@ -49,7 +51,7 @@ def run(
         data: Dataset folder; its test split is scored.
         syncers: Folder of `train_syncers`; its evaluators judge.
         generator: Folder of `train_generator`.
-        out: Folder for `metrics.json` and `gallery/index.html`.
+        out: Folder for `metrics.json`, `scores.json` and `gallery/index.html`.
         params: The stage's section.
         run: Seed, device, threads.
         paths: The MLflow store, and the name of the champion in it.
@@ -133,11 +135,29 @@ def run(
         },
         sync_plots=_gallery.sync_plots(scores.sync, list(generated)),
     )
-    text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
-    records.write_text(out / METRICS, text + "\n")
+    for name, content in ((METRICS, report), (SCORES, _headlines(report))):
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        records.write_text(out / name, text + "\n")
     _track(report, out, paths.tracking_uri)
     logger.info("evaluate: %s", out / GALLERY)
     return report
+
+
+def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The few scores that tell experiments apart: system -> score, as DVC shows them."""
+
+    def of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+        lips = metrics["lse_d"]["all"]
+        return {
+            "place": {level: entry["normalised"] for level, entry in lips.items()},
+            "lse_d": {level: entry["value"] for level, entry in lips.items()},
+            "fd_motion": metrics["frechet"]["fd_motion"]["distance"],
+            "rigidity": metrics["rigidity"]["value"],
+            **{name: metrics[name]["value"] for name in _COUPLING},
+        }
+
+    scored = {CHALLENGER: report["challenger"]} | report["baselines"]
+    return {system: of(found["metrics"]) for system, found in scored.items()}
 
 
 def _summary(report: Mapping[str, Any]) -> str:
