@@ -19,7 +19,7 @@ BUILD_ARGS = GIT_SHA GIT_DIRTY $(foreach name,BASE_IMAGE TORCH_BACKEND TORCH_IND
 NEEDS_DOCKER = $(DOCKER) info >/dev/null 2>&1 || { echo "an image needs a Docker engine, and none answers '$(DOCKER) info': start or install Docker; on a CI machine without it: eval \"\$$(.ci/docker-engine start)\"" >&2; exit 1; }
 
 .PHONY: help setup demo test check format repro retry funnel links dag mlflow lock image test-image \
-  compile run-local parity clean
+  compile run-local parity ablation clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -90,6 +90,9 @@ run-local: setup ## Run the Kubeflow graph here (RUNNER=docker, SHARDS=2, SOURCE
 
 parity: setup ## Check that DVC, processes and containers make the same of eight clips (ENGINES="dvc docker")
 	@MSSYNC_IMAGE="$(IMAGE)" $(PY) -m pipeline.parity $(foreach name,$(ENGINES),--engine $(name)) $(ARGS)
+
+ablation: setup ## Print what DVC's experiments scored, mean and interval over seeds (docs/experiments.md)
+	@$(PY) -m bench.ablation $(ARGS)
 
 clean: ## Remove what the demo made here; your runs/, corpus and media cache stay
 	rm -rf data ledger models evaluation promotion run.json dvc.lock mlflow.db \

@@ -413,6 +413,17 @@ class TrainGenerator(Section):
         return self
 
 
+class Retrieval(Section):
+    """Motion cut out of the training set by its sound (`metrics/baselines.py`)."""
+
+    piece_frames: int = Field(ge=5, description="Greatest length of a piece.")
+    candidates: Count = Field(description="Most places of the training set tried for a piece.")
+    continuity: float = Field(
+        ge=0, description="Weight of the gap between pieces against the distance of their sound."
+    )
+    blend_frames: Count = Field(description="Frames in which the gap at a join fades.")
+
+
 class Evaluate(Section):
     """Scores, plots and the gallery (docs/ms-sync.md, section 7)."""
 
@@ -420,9 +431,13 @@ class Evaluate(Section):
         ge=65, description="Length of the sequences; 25 frames less must leave a level-3 window."
     )
     max_sequences: Count = Field(description="Most sequences scored; evenly taken over clips.")
+    training_clips: Count = Field(
+        description="Most training clips that retrieval searches and principal axes are of."
+    )
     gallery_clips: Count = Field(description="Sequences shown in the gallery.")
     bootstrap: int = Field(ge=100, description="Resamples of an interval.")
     frechet_axes: Count = Field(description="Principal axes of the small-sample Frechet distance.")
+    retrieval: Retrieval
 
 
 class Promote(Section):

@@ -1,18 +1,24 @@
 """All eight stages on eight small clips: real files, the real detector, real training."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from mssync import records, tracking
+from bench import ablation
+from mssync import records, tracking, versions
 from mssync.data import dataset
 from mssync.data.pack import open_pack, pack_clips
 from mssync.demo.server import serve
 from mssync.download.access import Access
 from mssync.download.addresses import Policy
+from mssync.download.takedown import EMPTY
 from mssync.errors import InputError
 from mssync.landmarks import ibug
 from mssync.ledger import ATTEMPTS, DECISIONS, read_decisions
@@ -206,6 +212,22 @@ def test_the_metrics_have_ceiling_floors_and_the_generated_score(chain):
         assert entry["value"] > 0
 
 
+def test_what_needs_no_model_is_scored_as_the_generator_is(chain):
+    report = json.loads((chain.folder / "evaluation" / "metrics.json").read_text())
+    generated = tracking.flatten(report["challenger"]["metrics"])
+    assert set(report["baselines"]) == {"retrieval", "static"}
+    for baseline in report["baselines"].values():
+        assert set(tracking.flatten(baseline["metrics"])) == set(generated)
+    static = report["baselines"]["static"]["metrics"]
+    for points in ("all", "no_lips"):
+        for entry in static["lse_d"][points].values():
+            assert entry["value"] == entry["static"]
+    assert static["rigidity"]["value"] == pytest.approx(0, abs=1e-6)
+    assert static["head_speed_loudness"]["value"] == 0
+    page = (chain.folder / "evaluation" / "gallery" / "index.html").read_text()
+    assert "Ground truth beside Generated beside Retrieval" in page
+
+
 def test_every_run_says_where_it_comes_from(chain, tracked_runs):
     runs = {run.info.run_name: run for run in tracked_runs(chain.folder)}
     assert sorted(runs) == ["train-generator", "train-syncers"]
@@ -270,3 +292,56 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
             assert champion_scores[level]["value"] == entry["value"]
     equal = promote.run(folder / "again" / "metrics.json", folder / "d.json", params.promote)
     assert equal["decision"] == promote.REFUSE
+
+
+@pytest.fixture
+def repository(chain, root, tmp_path):
+    """The chain's folder as a clone of the project in which everything is up to date."""
+    folder = tmp_path / "project"
+    for name in ("data", "ledger", "models", "evaluation", "promotion"):
+        shutil.copytree(chain.folder / name, folder / name)
+    shutil.copytree(root / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copyfile(root / name, folder / name)
+    shutil.copyfile(root / "params.test.yaml", folder / "params.yaml")
+    (folder / "data" / "takedown.csv").write_text(EMPTY)
+    git(folder, "init", "--quiet")
+    versions.dvc(folder, "init")
+    versions.dvc(folder, "commit", "--force")
+    git(folder, "add", ".")
+    git(folder, "add", "--force", "data/sources.csv", "data/takedown.csv", "dvc.lock")
+    git(folder, "commit", "--quiet", "--message", "what experiments start from")
+    return folder
+
+
+def git(folder, *arguments):
+    named = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *named, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_an_experiment_trains_the_generator_anew_and_nothing_before_it(
+    repository, chain, root, monkeypatch
+):
+    monkeypatch.setenv("MSSYNC_MEDIA", str(chain.folder / "store"))
+    assert versions.pending(repository) == {}
+    told = versions.dvc(
+        repository, "exp", "run", "--name", "longer", "--set-param", "train_generator.steps=5"
+    )
+    ran = [line.split("'")[1] for line in told.splitlines() if line.startswith("Running stage")]
+    assert ran == ["train-generator", "evaluate", "promote"]
+
+    shown = json.loads(versions.dvc(repository, "exp", "show", "--json"))
+    (experiment,), lacking = ablation.experiments(shown)
+    assert (experiment.name, lacking) == ("longer", [])
+    assert experiment.params["train_generator.steps"] == 5
+    scores = json.loads((repository / "evaluation" / "scores.json").read_text())
+    assert experiment.scores == tracking.numbers(scores)
+    printed = subprocess.run(
+        [sys.executable, "-m", "bench.ablation", "--score", "fd_motion"],
+        cwd=repository,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"| 0 | {scores['generated']['fd_motion']:.3g} |" in printed.stdout

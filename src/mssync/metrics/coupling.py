@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssync.landmarks import ibug
+from mssync.metrics.sync import check_rows
 from mssync.timing import FRAME_RATE_HZ, ROWS_PER_FRAME
 
 SMOOTHING_FRAMES = 5
@@ -52,9 +53,8 @@ def speech_mouth_coupling(motion_TPD: NDArray[np.float32], audio_AM: NDArray[np.
 
 
 def _check(motion_TPD: NDArray[np.float32], audio_AM: NDArray[np.float32]) -> None:
-    frames, rows = len(motion_TPD), len(audio_AM)
-    if rows != ROWS_PER_FRAME * frames:
-        raise ValueError(f"{frames} frames need {ROWS_PER_FRAME * frames} audio rows, found {rows}")
+    check_rows(motion_TPD, audio_AM)
+    frames = len(motion_TPD)
     if frames < 2 * SMOOTHING_FRAMES:
         raise ValueError(f"a correlation takes {2 * SMOOTHING_FRAMES} frames, found {frames}")
 

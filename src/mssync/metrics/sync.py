@@ -275,6 +275,17 @@ def embed_audio(audio_N20M: Tensor, evaluator: Evaluator, *, device: str = "cpu"
     return _embed(evaluator.embed_audio, audio_N20M, device)
 
 
+def check_rows(motion_TPD: Motion, audio_AM: Audio) -> None:
+    """Refuse a pair that is not on one clock.
+
+    Raises:
+        ValueError: If the audio has not four rows a frame.
+    """
+    frames, rows = len(motion_TPD), len(audio_AM)
+    if rows != ROWS_PER_FRAME * frames:
+        raise ValueError(f"{frames} frames need {ROWS_PER_FRAME * frames} audio rows, found {rows}")
+
+
 def _embed(tower: Callable[[Tensor], Tensor], windows: Tensor, device: str) -> Tensor:
     with torch.inference_mode():
         return torch.cat(
@@ -374,9 +385,8 @@ def _mean_curve(curves: Sequence[SyncCurve]) -> NDArray[np.float64]:
 
 
 def _check(motion_TPD: Motion, audio_AM: Audio, level: int) -> None:
-    frames, rows = len(motion_TPD), len(audio_AM)
-    if rows != ROWS_PER_FRAME * frames:
-        raise ValueError(f"{frames} frames need {ROWS_PER_FRAME * frames} audio rows, found {rows}")
+    check_rows(motion_TPD, audio_AM)
+    frames = len(motion_TPD)
     if not 0 <= level < len(SEARCH_SAMPLES):
         raise ValueError(f"levels are 0..{len(SEARCH_SAMPLES) - 1}, found {level}")
     if window_count(length(frames, level)) == 0:

@@ -8,8 +8,8 @@ from typing import Any
 from mssync.errors import InputError
 
 POINTS = {"all": "all points", "no_lips": "without lips"}
-REFERENCES = ("ground_truth", "other_audio", "shifted_audio", "static")
-_HEADER = ("truth", "other's", "1 s late", "static", "generated", "place", "")
+REFERENCES = ("ground_truth", "other_audio", "static")
+_HEADER = ("truth", "other's", "static", "retrieval", "generated", "place", "")
 
 
 def summary(workspace: Path, *, landmarks: str = "") -> str:
@@ -26,6 +26,7 @@ def summary(workspace: Path, *, landmarks: str = "") -> str:
     syncers = _read(workspace / "models" / "syncers" / "report.json")
     decision = _read(workspace / "promotion" / "decision.json")
     challenger = metrics["challenger"]["metrics"]
+    retrieval = metrics["baselines"]["retrieval"]["metrics"]
     name = _named(workspace)
     lines = [
         f"Dataset revision {metrics['dataset_revision'][:12]}; scored on {metrics['sequences']} "
@@ -34,11 +35,19 @@ def summary(workspace: Path, *, landmarks: str = "") -> str:
         "",
         *_accuracy_lines(syncers),
         "",
-        *_sync_lines("LSE-D, distance of motion and sound: lower is better", challenger["lse_d"]),
+        *_sync_lines(
+            "LSE-D, distance of motion and sound: lower is better",
+            challenger["lse_d"],
+            retrieval["lse_d"],
+        ),
         "",
-        *_sync_lines("LSE-C, confidence of synchrony: higher is better", challenger["lse_c"]),
+        *_sync_lines(
+            "LSE-C, confidence of synchrony: higher is better",
+            challenger["lse_c"],
+            retrieval["lse_c"],
+        ),
         "",
-        *_coupling_lines(challenger),
+        *_coupling_lines(challenger, retrieval),
         "",
         *_frechet_lines(challenger["frechet"]),
         "",
@@ -81,7 +90,9 @@ def _accuracy_lines(report: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def _sync_lines(title: str, scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _sync_lines(
+    title: str, scores: Mapping[str, Mapping[str, Any]], retrieval: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     lines = [title, "  " + " " * 22 + _columns(_HEADER)]
     for points, levels in scores.items():
         for level, entry in sorted(levels.items()):
@@ -90,6 +101,7 @@ def _sync_lines(title: str, scores: Mapping[str, Mapping[str, Any]]) -> list[str
             place = entry["normalised"]
             values = [
                 *references,
+                _number(retrieval[points][level]["value"]),
                 _number(entry["value"]),
                 "n/a" if place is None else f"{place:.0%}",
             ]
@@ -99,14 +111,15 @@ def _sync_lines(title: str, scores: Mapping[str, Mapping[str, Any]]) -> list[str
     return lines
 
 
-def _coupling_lines(metrics: Mapping[str, Any]) -> list[str]:
-    lines = ["Correlation with loudness: truth, another's audio, generated"]
+def _coupling_lines(metrics: Mapping[str, Any], retrieval: Mapping[str, Any]) -> list[str]:
+    lines = ["Correlation with loudness: truth, another's audio, retrieval, generated"]
     for name, label in (
         ("head_speed_loudness", "head speed"),
         ("mouth_opening_loudness", "mouth opening"),
     ):
         entry = metrics[name]
-        values = [_number(entry[key]) for key in ("ground_truth", "other_audio", "value")]
+        values = [_number(entry[key]) for key in ("ground_truth", "other_audio")]
+        values += [_number(system[name]["value"]) for system in (retrieval, metrics)]
         lines.append(f"  {label:<22}{_columns(values)}")
     return lines
 

@@ -12,10 +12,11 @@ from mssync.media import decode
 from mssync.media.sound import read_sound
 from mssync.media.store import MediaStore
 from mssync.metrics import sync
+from mssync.metrics.baselines import RETRIEVAL
 from mssync.metrics.bootstrap import Estimate
 from mssync.render import gallery
 from mssync.render.gallery import GalleryEntry, MetricRow, MetricTable, SyncPlot
-from mssync.stages._scores import Excerpt, Motion, SyncScores
+from mssync.stages._scores import Excerpt, Motion, Scores, SyncScores
 from mssync.timing import SAMPLES_PER_FRAME
 
 POINTS = {"all": "all points", "no_lips": "without lips"}
@@ -24,6 +25,7 @@ LABELS = {
     sync.OTHER_AUDIO: "Another clip's audio",
     sync.SHIFTED_AUDIO: "Audio 1 s late",
     sync.STATIC: "Static face",
+    RETRIEVAL: "Retrieval",
     "generated": "Generated",
     "champion": "Champion",
 }
@@ -50,9 +52,23 @@ _SYNC_TABLES: tuple[tuple[str, str, str, Direction], ...] = (
 )
 
 
+def tables(scores: Scores, generated: Sequence[str]) -> list[MetricTable]:
+    """Everything that was measured, of the generated systems, baselines, ceiling and floors."""
+    return [
+        *sync_tables(scores.sync, generated),
+        coupling_table(scores.coupling, generated),
+        frechet_table(scores.frechet, generated),
+        rigidity_table(
+            scores.rigidity,
+            generated,
+            sequences=next(iter(scores.coupling.values()))[sync.CEILING].n,
+        ),
+    ]
+
+
 def sync_tables(scores: SyncScores, generated: Sequence[str]) -> list[MetricTable]:
     """One table per score: rows are levels and point sets, columns the systems."""
-    systems = [sync.CEILING, *generated, *sync.FLOORS]
+    systems = [sync.CEILING, *generated, RETRIEVAL, *sync.FLOORS]
     tables = []
     for score, title, explanation, better in _SYNC_TABLES:
         rows = [
@@ -74,7 +90,7 @@ def coupling_table(
     coupling: Mapping[str, Mapping[str, Estimate]], generated: Sequence[str]
 ) -> MetricTable:
     """Correlation of movement with loudness."""
-    systems = [sync.CEILING, *generated, sync.OTHER_AUDIO]
+    systems = [sync.CEILING, *generated, RETRIEVAL, sync.STATIC, sync.OTHER_AUDIO]
     names = {
         "head_speed_loudness": "Head speed",
         "mouth_opening_loudness": "Mouth opening",
@@ -102,7 +118,7 @@ def frechet_table(
 ) -> MetricTable:
     """Fréchet distances; `distances` is system -> name -> distance, distance_in_axes, n."""
     names = {"fd_frame": "FD-frame", "fd_time": "t-FD", "fd_motion": "FD-motion"}
-    columns = [*generated, sync.STATIC]
+    columns = [*generated, RETRIEVAL, sync.STATIC]
     rows = [
         MetricRow(
             label=f"{title}{suffix}",
@@ -126,9 +142,32 @@ def frechet_table(
     )
 
 
+def rigidity_table(
+    rigidity: Mapping[str, Mapping[str, float]], generated: Sequence[str], *, sequences: int
+) -> MetricTable:
+    """What points that speech does not move leave of an affine motion."""
+    systems = [*generated, RETRIEVAL, sync.STATIC]
+    values = [rigidity[systems[0]][sync.CEILING], *(rigidity[name]["value"] for name in systems)]
+    return MetricTable(
+        "Does the face keep its shape?",
+        "How far points that speech does not move are from an affine image of the first frame, "
+        "in thousandths of the crop.",
+        "closer to the ground truth",
+        [LABELS[system] for system in (sync.CEILING, *systems)],
+        [
+            MetricRow(
+                label="Rigid points",
+                values=[Estimate(1000 * value, None, None, sequences) for value in values],
+                normalised=None,
+                n=sequences,
+            )
+        ],
+    )
+
+
 def sync_plots(scores: SyncScores, generated: Sequence[str]) -> list[SyncPlot]:
     """Distance over shift, one plot per level, all points."""
-    systems = [sync.CEILING, *generated, *sync.FLOORS]
+    systems = [sync.CEILING, *generated, RETRIEVAL, *sync.FLOORS]
     return [
         SyncPlot(
             gallery.level_label(level),
@@ -144,7 +183,7 @@ def sync_plots(scores: SyncScores, generated: Sequence[str]) -> list[SyncPlot]:
 
 def entries(
     pieces: Sequence[Excerpt],
-    generated: Mapping[str, Sequence[Motion]],
+    shown: Mapping[str, Sequence[Motion]],
     scores: SyncScores,
     media: Mapping[str, Source],
     store: MediaStore,
@@ -162,9 +201,9 @@ def entries(
             clip_id=f"{pieces[i].clip_id} @ frame {pieces[i].start}",
             speaker=pieces[i].speaker_id,
             motions={LABELS[sync.CEILING]: pieces[i].motion_TPD}
-            | {LABELS[name]: motions[i] for name, motions in generated.items()},
+            | {LABELS[name]: motions[i] for name, motions in shown.items()},
             waveform=sound(pieces[i], media[pieces[i].clip_id], store),
-            scores=_clip_scores(scores, [sync.CEILING, *generated], i),
+            scores=_clip_scores(scores, [sync.CEILING, *shown], i),
         )
         for i in chosen
     ]

@@ -5,19 +5,21 @@ Axes: T frames, A = 4 T audio rows, P = 68 points, D = 2, M mel bands.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mssync.data.clips import Clip
+from mssync.data.dataset import Dataset
+from mssync.errors import StageFailedError
 from mssync.losses.rigidity import rigidity
-from mssync.metrics import bootstrap, coupling, frechet, sync
+from mssync.metrics import baselines, bootstrap, coupling, frechet, sync
 from mssync.metrics.bootstrap import Estimate
 from mssync.metrics.sync import Evaluator, SystemSync
 from mssync.models.generator import Generator
-from mssync.params import Evaluate
+from mssync.params import Evaluate, Retrieval
 from mssync.timing import ROWS_PER_FRAME
 
 Motion = NDArray[np.float32]
@@ -50,21 +52,66 @@ class Excerpt:
 
 def excerpts(clips: Sequence[Clip], *, frames: int, at_most: int) -> list[Excerpt]:
     """Pieces of `frames` frames that do not overlap, evenly taken over all there are."""
-    found = [
-        Excerpt(
-            clip.clip_id,
-            clip.speaker_id,
-            start,
-            clip.motion_TPD[start : start + frames],
-            clip.audio_AM[start * ROWS_PER_FRAME : (start + frames) * ROWS_PER_FRAME],
-        )
-        for clip in clips
-        for start in range(0, clip.frames - frames + 1, frames)
-    ]
-    if len(found) <= at_most:
-        return found
-    chosen = np.linspace(0, len(found) - 1, at_most).round().astype(int)
+    return _evenly(
+        [
+            Excerpt(
+                clip.clip_id,
+                clip.speaker_id,
+                start,
+                clip.motion_TPD[start : start + frames],
+                clip.audio_AM[start * ROWS_PER_FRAME : (start + frames) * ROWS_PER_FRAME],
+            )
+            for clip in clips
+            for start in range(0, clip.frames - frames + 1, frames)
+        ],
+        at_most,
+    )
+
+
+def clips_of(version: Dataset, split: str, *, at_most: int | None = None) -> list[Clip]:
+    """Clips of a split, sorted by id; where there are more than `at_most`, evenly taken."""
+    ids = sorted(row["clip_id"] for row in version.rows if row["split"] == split)
+    only = ids if at_most is None else _evenly(ids, at_most)
+    return sorted(version.clips(split, only=set(only)), key=lambda clip: clip.clip_id)
+
+
+Item = TypeVar("Item")
+
+
+def _evenly(found: Sequence[Item], at_most: int) -> list[Item]:
+    chosen = np.linspace(0, len(found) - 1, min(at_most, len(found))).round().astype(int)
     return [found[index] for index in chosen]
+
+
+def baselines_of(
+    pieces: Sequence[Excerpt], training: Sequence[Clip], params: Retrieval
+) -> dict[str, list[Motion]]:
+    """Motion of each piece without a model: cut out of the training clips, and the held face.
+
+    Raises:
+        StageFailedError: If no training clip is as long as a piece.
+    """
+    longest = max(clip.frames for clip in training)
+    if longest < params.piece_frames:
+        raise StageFailedError(
+            f"retrieval cuts pieces of {params.piece_frames} frames, the longest training clip has "
+            f"{longest}: lower evaluate.retrieval.piece_frames, or train on longer clips"
+        )
+    searched = baselines.bank([(clip.motion_TPD, clip.audio_AM) for clip in training])
+    retrieved = [
+        baselines.retrieve(
+            piece.motion_TPD[0],
+            piece.audio_AM,
+            searched,
+            piece_frames=params.piece_frames,
+            candidates=params.candidates,
+            continuity=params.continuity,
+            blend_frames=params.blend_frames,
+        )
+        for piece in pieces
+    ]
+    held = [np.repeat(piece.motion_TPD[:1], len(piece.motion_TPD), axis=0) for piece in pieces]
+    return {baselines.RETRIEVAL: retrieved, sync.STATIC: held}
 
 
 def generate(model: Generator, pieces: Sequence[Excerpt], device: torch.device) -> list[Motion]:
@@ -77,6 +124,81 @@ def generate(model: Generator, pieces: Sequence[Excerpt], device: torch.device) 
 
 
 SyncScores = dict[str, dict[int, dict[str, SystemSync]]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What every system scored.
+
+    Attributes:
+        sync: Synchrony by point set, level and system; ceiling and floors are among the systems.
+        coupling: Measure -> system -> estimate; ceiling and one floor are among the systems.
+        frechet: System -> distance.
+        rigidity: System -> `score_rigidity`.
+    """
+
+    sync: SyncScores
+    coupling: dict[str, dict[str, Estimate]]
+    frechet: dict[str, dict[str, Any]]
+    rigidity: dict[str, dict[str, float]]
+
+    def metrics(self, system: str) -> dict[str, Any]:
+        """One system's scores as JSON, each beside those of its references."""
+        return (
+            sync_metrics(self.sync, system)
+            | {"frechet": self.frechet[system], "rigidity": self.rigidity[system]}
+            | {
+                measure: {
+                    "value": found[system].value,
+                    "low": found[system].low,
+                    "high": found[system].high,
+                    sync.CEILING: found[sync.CEILING].value,
+                    sync.OTHER_AUDIO: found[sync.OTHER_AUDIO].value,
+                }
+                for measure, found in self.coupling.items()
+            }
+        )
+
+
+def score(
+    motions: Mapping[str, Sequence[Motion]],
+    pieces: Sequence[Excerpt],
+    training: Sequence[Clip],
+    evaluators: Mapping[str, Sequence[Evaluator]],
+    params: Evaluate,
+    *,
+    kernel: int,
+    seed: int,
+    device: torch.device,
+) -> Scores:
+    """Score systems by every measure there is.
+
+    Args:
+        motions: System -> its motion of each piece.
+        pieces: Held-out pieces.
+        training: Training clips, whose principal axes small samples are compared in.
+        evaluators: Point set -> judges, one a level.
+        params: The stage's section.
+        kernel: Width of the pyramid's box mean.
+        seed: Draws the resamples.
+        device: Where the evaluators live.
+    """
+    return Scores(
+        score_sync(motions, pieces, evaluators, params, kernel=kernel, seed=seed, device=device),
+        score_coupling(motions, pieces, params, seed),
+        {
+            name: score_frechet(
+                made,
+                pieces,
+                [clip.motion_TPD for clip in training],
+                evaluators["all"][0],
+                axes=params.frechet_axes,
+                device=device,
+            )
+            for name, made in motions.items()
+        },
+        {name: score_rigidity(made, pieces) for name, made in motions.items()},
+    )
 
 
 def score_sync(
@@ -194,12 +316,11 @@ def score_coupling(
         sync.CEILING: [piece.audio_AM for piece in pieces],
         sync.OTHER_AUDIO: [pieces[donor].audio_AM for donor in donors],
     }
-    rng = np.random.default_rng([seed, 99])
     return {
         measure: {
             system: bootstrap.mean(
                 [couple(m, a) for m, a in zip(everything[system], sounds[system], strict=True)],
-                rng=rng,
+                rng=np.random.default_rng([seed, 99]),  # the same resamples for every system
                 resamples=params.bootstrap,
             )
             for system in (sync.CEILING, *motions, sync.OTHER_AUDIO)

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mssync import records, tracking
 from mssync.data import dataset
 from mssync.device import prepare
 from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
-from mssync.metrics import sync
+from mssync.metrics.baselines import RETRIEVAL
 from mssync.params import Evaluate, Paths, Run
 from mssync.render.gallery import write_gallery
 from mssync.stages import _gallery, _scores
@@ -25,7 +23,9 @@ from mssync.training.syncers import POINT_SETS, load_kernel, load_syncers
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
+SCORES = "scores.json"
 GALLERY = Path("gallery") / "index.html"
+_COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
 CHALLENGER = "generated"
 CHAMPION = "champion"
 
@@ -41,7 +41,7 @@ def run(
     paths: Paths,
     store: MediaStore,
 ) -> dict[str, Any]:
-    """Score the generator on held-out speakers, beside ceiling and floors, and show it.
+    """Score the generator on held-out speakers, beside ceiling, floors and baselines; show it.
 
     The champion of the model registry, where there is one, is scored on the same sequences; its
     version and digest are written into the metrics. Metrics and gallery also go to the run that
@@ -51,7 +51,7 @@ def run(
         data: Dataset folder; its test split is scored.
         syncers: Folder of `train_syncers`; its evaluators judge.
         generator: Folder of `train_generator`.
-        out: Folder for `metrics.json` and `gallery/index.html`.
+        out: Folder for `metrics.json`, `scores.json` and `gallery/index.html`.
         params: The stage's section.
         run: Seed, device, threads.
         paths: The MLflow store, and the name of the champion in it.
@@ -62,11 +62,14 @@ def run(
 
     Raises:
         InputError: If an input is missing.
-        StageFailedError: If the test split has fewer than two sequences.
+        StageFailedError: If the test split has fewer than two sequences, or no training clip is as
+            long as a piece of the retrieval.
     """
     device = prepare(run)
-    clips = dataset.load_clips(data)
-    pieces = _scores.excerpts(clips["test"], frames=params.frames, at_most=params.max_sequences)
+    version = dataset.load(data)
+    pieces = _scores.excerpts(
+        _scores.clips_of(version, "test"), frames=params.frames, at_most=params.max_sequences
+    )
     if len(pieces) < 2:
         raise StageFailedError(
             f"the test split has {len(pieces)} sequences of {params.frames} frames, at least 2 "
@@ -83,55 +86,30 @@ def run(
     evaluators = {
         points: load_syncers(syncers / "evaluators" / points, device) for points in POINT_SETS
     }
-    scores = _scores.score_sync(
-        generated,
+    training = _scores.clips_of(version, "train", at_most=params.training_clips)
+    baselines = _scores.baselines_of(pieces, training, params.retrieval)
+    scores = _scores.score(
+        generated | baselines,
         pieces,
+        training,
         evaluators,
         params,
         kernel=load_kernel(syncers / "evaluators" / "all"),
         seed=run.seed,
         device=device,
     )
-    coupling = _scores.score_coupling(generated, pieces, params, run.seed)
-    static = [np.repeat(piece.motion_TPD[:1], params.frames, axis=0) for piece in pieces]
-    distances = {
-        name: _scores.score_frechet(
-            motions,
-            pieces,
-            [clip.motion_TPD for clip in clips["train"]],
-            evaluators["all"][0],
-            axes=params.frechet_axes,
-            device=device,
-        )
-        for name, motions in (generated | {sync.STATIC: static}).items()
-    }
 
-    def metrics(system: str) -> dict[str, Any]:
-        return {
-            "sha256": checkpoint.sha256(models[system]),
-            "metrics": _scores.sync_metrics(scores, system)
-            | {"frechet": distances[system]}
-            | {"rigidity": _scores.score_rigidity(generated[system], pieces)}
-            | {
-                measure: {
-                    "value": found[system].value,
-                    "low": found[system].low,
-                    "high": found[system].high,
-                    sync.CEILING: found[sync.CEILING].value,
-                    sync.OTHER_AUDIO: found[sync.OTHER_AUDIO].value,
-                }
-                for measure, found in coupling.items()
-            },
-        }
+    def scored(system: str) -> dict[str, Any]:
+        return {"sha256": checkpoint.sha256(models[system]), "metrics": scores.metrics(system)}
 
-    revision = dataset.load_metadata(data)["revision"]
-    report = {
-        "dataset_revision": revision,
+    report: dict[str, Any] = {
+        "dataset_revision": version.revision,
         "frames": params.frames,
         "sequences": len(pieces),
         "speakers": len({piece.speaker_id for piece in pieces}),
-        "challenger": metrics(CHALLENGER),
-        "champion": metrics(CHAMPION)
+        "baselines": {name: {"metrics": scores.metrics(name)} for name in baselines},
+        "challenger": scored(CHALLENGER),
+        "champion": scored(CHAMPION)
         | {"version": champion.version, "dataset_revision": champion.dataset_revision}
         if champion
         else None,
@@ -140,32 +118,46 @@ def run(
         out / GALLERY,
         _gallery.entries(
             pieces,
-            generated,
-            scores,
-            dataset.load(data).sources(),
+            generated | {RETRIEVAL: baselines[RETRIEVAL]},
+            scores.sync,
+            version.sources(),
             store,
             at_most=params.gallery_clips,
         ),
         title="Ground truth beside generated",
         summary=_summary(report),
-        tables=[
-            *_gallery.sync_tables(scores, list(generated)),
-            _gallery.coupling_table(coupling, list(generated)),
-            _gallery.frechet_table(distances, list(generated)),
-        ],
+        tables=_gallery.tables(scores, list(generated)),
         facts={
-            "Dataset revision": revision[:12],
+            "Dataset revision": version.revision[:12],
             "Generator": report["challenger"]["sha256"][:12],
             "Champion": f"version {champion.version}" if champion else "none yet",
             "Sequences": f"{len(pieces)} of {params.frames} frames, {report['speakers']} speakers",
         },
-        sync_plots=_gallery.sync_plots(scores, list(generated)),
+        sync_plots=_gallery.sync_plots(scores.sync, list(generated)),
     )
-    text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
-    records.write_text(out / METRICS, text + "\n")
+    for name, content in ((METRICS, report), (SCORES, _headlines(report))):
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        records.write_text(out / name, text + "\n")
     _track(report, out, paths.tracking_uri)
     logger.info("evaluate: %s", out / GALLERY)
     return report
+
+
+def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The few scores that tell experiments apart: system -> score, as DVC shows them."""
+
+    def of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+        lips = metrics["lse_d"]["all"]
+        return {
+            "place": {level: entry["normalised"] for level, entry in lips.items()},
+            "lse_d": {level: entry["value"] for level, entry in lips.items()},
+            "fd_motion": metrics["frechet"]["fd_motion"]["distance"],
+            "rigidity": metrics["rigidity"]["value"],
+            **{name: metrics[name]["value"] for name in _COUPLING},
+        }
+
+    scored = {CHALLENGER: report["challenger"]} | report["baselines"]
+    return {system: of(found["metrics"]) for system, found in scored.items()}
 
 
 def _summary(report: Mapping[str, Any]) -> str:
