@@ -93,4 +93,4 @@ parity: setup ## Check that DVC, processes and containers make the same of eight
 
 clean: ## Remove what the demo made here; your runs/, corpus and media cache stay
 	rm -rf data ledger models evaluation promotion run.json dvc.lock mlflow.db \
-	  mlruns dvc-remote build .dvc/tmp
+	  mlflow.unsent mlruns dvc-remote build .dvc/tmp

@@ -313,6 +313,17 @@ def promote(
         typer.echo(f"champion: version {version}" if version else "the registry stays as it is")
 
 
+@app.command("send-runs")
+def send_runs(
+    workspace: Annotated[Path, typer.Option(help="Folder that the chain ran in.")] = Path(),
+) -> None:
+    """Send to MLflow what it did not get while stages ran."""
+    from mssync import tracking
+
+    tracking.send_unsent(workspace)
+    typer.echo("MLflow has everything")
+
+
 @app.command()
 def demo(
     sources: Annotated[
