@@ -195,7 +195,7 @@ def test_a_stage_that_fails_leaves_a_run_that_failed():
         "nosuchscheme://somewhere",
         "mssql+pymssql://user@127.0.0.1/runs",  # a driver that is not installed
         "sqlite:///notes.txt",
-        "http://",
+        "http://127.0.0.1:99999",
     ],
 )
 def test_a_store_that_will_never_work_is_refused_at_the_start(uri):

@@ -205,9 +205,7 @@ def _sending(name: str, run: Entry) -> Iterator[MlflowTracker]:
     background = None
     try:
         reached = _reached(sender, run)
-        background = Background(
-            sender, failed=not reached, then=lambda: _send_others(root.parent)
-        )
+        background = Background(sender, failed=not reached, then=lambda: _send_others(root.parent))
         tracker = MlflowTracker(sender.spool, background)
         tracker.append(run)
         background.start()
