@@ -237,7 +237,7 @@ def _scores(facts: Facts) -> list[str]:
     metrics = facts.scored["challenger"]["metrics"]
     lines = [
         f"{facts.scored['sequences']} sequences of {facts.scored['frames']} frames of people that "
-        f"it never saw ({facts.scored['speakers']}). In brackets: intervals over sequences. "
+        f"it never saw ({facts.scored['speakers']}). In brackets: 95 % intervals over sequences. "
         "`ground_truth` is the ceiling, the other columns are floors. n/a: cannot be told.",
     ]
     for score, title in _SCORES.items():
