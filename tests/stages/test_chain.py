@@ -314,6 +314,7 @@ def test_the_card_of_a_registered_model_tells_what_the_files_tell(chain, registe
     [row] = [line for line in card.splitlines() if line.startswith("| all points | 0 |")][:1]
     assert row.startswith("| all points | 0 | {} ({} to {}) | {} |".format(*shown))
     assert shown[4] in row
+    assert row.endswith(f"| n/a | {entry['n']} |" if entry["normalised"] is None else "|")
     assert row.endswith(f"| {entry['n']} |")
     assert "There was no champion to compare with." in card
     assert "Container image: none" in card
@@ -354,7 +355,7 @@ def test_a_card_says_what_is_missing(chain, registered, tmp_path):
     for what in ("Scores", "Splits", "Licences, languages"):
         assert f"- {what}: " in missing
     assert "| parameters | not known |" in card
-    assert "Scores: not known." in card
+    assert "## Scores\n\nNot known." in card
 
 
 def test_a_model_trained_without_a_server_is_promoted_once_there_is_one(

@@ -109,6 +109,21 @@ def test_a_server_that_comes_after_the_stage_has_ended_gets_the_whole_run(server
     assert not tracking.UNSENT.exists()
 
 
+def test_a_command_sends_what_waits_and_fails_while_it_cannot(server):
+    with tracked(server.uri) as tracker:
+        train(tracker, 3)
+    command = [sys.executable, "-m", "mssync", "send-runs"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "it waits in mlflow.unsent" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    server.open()
+    sent = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert sent.returncode == 0, sent.stderr
+    [run] = server.runs(here())
+    assert [step for step, _ in server.history(run, "train/loss")] == [0, 1, 2]
+
+
 def test_the_next_stage_sends_what_an_earlier_one_left(server):
     with tracked(server.uri, key="first", name="train-syncers") as tracker:
         logged, _ = train(tracker, 5)

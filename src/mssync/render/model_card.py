@@ -3,15 +3,15 @@
 Every number comes from a file that a stage wrote; what is missing is said to be missing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mssync.render.card import Table, table_lines
 from mssync.render.plots import number
 
-_SCORES = {
-    "lse_d": "LSE-D, distance of motion and sound at the best shift (lower is better)",
+_SYNC = {"lse_d": "LSE-D, distance of motion and sound at the best shift (lower is better)"}
+_MORE_SYNC = {
     "lse_c": "LSE-C, how clear the best shift is (higher is better)",
     "abs_offset_s": "Shift between motion and sound, seconds without sign (lower is better)",
 }
@@ -82,10 +82,11 @@ def markdown(facts: Facts) -> str:
         "Consent and misuse": _consent(),
         "Known weaknesses and limits": _limits(facts),
         "Against the champion": _champion(facts),
+        "Scores": _scores(facts),
         "Training data": _data(facts),
         "Training": _training(facts),
         "Model": _model(facts),
-        "Scores": _scores(facts),
+        "More scores": _more_scores(facts),
         "Load and generate": _loading(facts),
         "Missing from this card": _bullets(facts.missing) or ["Nothing."],
     }
@@ -233,22 +234,27 @@ def _model(facts: Facts) -> list[str]:
 
 def _scores(facts: Facts) -> list[str]:
     if facts.scored is None:
-        return [f"Scores: {_MISSING}."]
+        return [f"{_MISSING.capitalize()}."]
     metrics = facts.scored["challenger"]["metrics"]
-    lines = [
+    couplings = [((title,), metrics[name]) for name, title in _COUPLINGS.items() if name in metrics]
+    return [
         f"{facts.scored['sequences']} sequences of {facts.scored['frames']} frames of people that "
         f"it never saw ({facts.scored['speakers']}). In brackets: 95 % intervals over sequences. "
-        "`ground_truth` is the ceiling, the other columns are floors. n/a: cannot be told.",
+        f"`{_CEILING}` is the ceiling, the columns after it are floors and, where there was one, "
+        "the champion; where the ceiling is no better than the floors, the evaluator tells "
+        "nothing. Place: 0 is another clip's audio, 1 the ground truth. Level 0 sees 25 frames a "
+        "second, each further one half as many; a level that is not listed had too few windows. n/a: "
+        "cannot be told.",
+        *_sync_tables(facts.scored, _SYNC),
+        *_table("Movement and loudness", ("measure",), couplings),
     ]
-    for score, title in _SCORES.items():
-        entries = [
-            ((_POINTS.get(points, points), level.removeprefix("level")), entry)
-            for points, levels in metrics.get(score, {}).items()
-            for level, entry in levels.items()
-        ]
-        lines += _table(title, ("points", "level"), entries)
-    couplings = [((title,), metrics[name]) for name, title in _COUPLINGS.items() if name in metrics]
-    lines += _table("Movement and loudness", ("measure",), couplings)
+
+
+def _more_scores(facts: Facts) -> list[str]:
+    if facts.scored is None:
+        return [f"{_MISSING.capitalize()}."]
+    metrics = facts.scored["challenger"]["metrics"]
+    lines = _sync_tables(facts.scored, _MORE_SYNC)
     distances = [
         (title, number(found["distance"]), found["n"])
         for name, title in _FRECHET.items()
@@ -264,37 +270,48 @@ def _scores(facts: Facts) -> list[str]:
             "Points that speech does not move leave an affine motion of the first frame by "
             f"{found['value']:.2g} crop sides (ground truth {found[_CEILING]:.2g}).",
         ]
+    return lines[1:] or [f"{_MISSING.capitalize()}."]
+
+
+def _sync_tables(scored: Mapping[str, Any], scores: Mapping[str, str]) -> list[str]:
+    """Scores by points and level, the champion's beside them where there was one."""
+    reigning = scored["champion"]["metrics"] if scored["champion"] else {}
+    lines = list[str]()
+    for score, title in scores.items():
+        entries = []
+        for points, levels in scored["challenger"]["metrics"].get(score, {}).items():
+            for level, entry in levels.items():
+                theirs = reigning.get(score, {}).get(points, {}).get(level)
+                beside = {"champion": theirs["value"]} if theirs else {}
+                name = (_POINTS.get(points, points), level.removeprefix("level"))
+                entries.append((name, {**entry, **beside}))
+        lines += _table(title, ("points", "level"), entries)
     return lines
 
 
 def _table(
     title: str,
     columns: Sequence[str],
-    entries: Iterable[tuple[tuple[str, ...], Mapping[str, Any]]],
+    entries: Sequence[tuple[tuple[str, ...], Mapping[str, Any]]],
 ) -> list[str]:
     """One score of the generated motion beside its references; empty where there is none."""
-    listed = list(entries)
-    if not listed:
+    if not entries:
         return []
-    references = list(dict.fromkeys(_references(entry for _, entry in listed)))
+    names = {name: None for _, entry in entries for name in entry}
+    shown = [_CEILING, *(name for name in names if name not in (*_OWN, _CEILING))]
+    own = {"normalised": "place", "n": "N"}
+    last = [name for name in own if name in names]
     rows = [
         (
             *name,
             f"{_value(entry['value'])} ({_value(entry['low'])} to {_value(entry['high'])})",
-            *(_value(entry.get(reference)) for reference in references),
-            str(entry.get("n", "")),
+            *(_value(entry.get(reference)) for reference in shown),
+            *(_value(entry.get(each)) if each != "n" else str(entry["n"]) for each in last),
         )
-        for name, entry in listed
+        for name, entry in entries
     ]
-    shown = (*columns, "generated", *references, "N")
-    return ["", f"### {title}", "", *table_lines(Table("", shown, rows))]
-
-
-def _references(entries: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Names of ceiling and floors, the ceiling first."""
-    for entry in entries:
-        yield from (name for name in entry if name == _CEILING)
-        yield from (name for name in entry if name not in (*_OWN, _CEILING))
+    header = (*columns, "generated", *shown, *(own[name] for name in last))
+    return ["", f"### {title}", "", *table_lines(Table("", header, rows))]
 
 
 def _loading(facts: Facts) -> list[str]:
