@@ -243,8 +243,8 @@ def _scores(facts: Facts) -> list[str]:
         f"`{_CEILING}` is the ceiling, the columns after it are floors and, where there was one, "
         "the champion; where the ceiling is no better than the floors, the evaluator tells "
         "nothing. Place: 0 is another clip's audio, 1 the ground truth. Level 0 sees 25 frames a "
-        "second, each further one half as many; a level that is not listed had too few windows. n/a: "
-        "cannot be told.",
+        "second, each further one half as many; a level that is not listed had too few windows. "
+        "n/a: cannot be told.",
         *_sync_tables(facts.scored, _SYNC),
         *_table("Movement and loudness", ("measure",), couplings),
     ]
