@@ -96,4 +96,4 @@ ablation: setup ## Print what DVC's experiments scored, mean and interval over s
 
 clean: ## Remove what the demo made here; your runs/, corpus and media cache stay
 	rm -rf data ledger models evaluation promotion run.json dvc.lock mlflow.db \
-	  mlruns dvc-remote build .dvc/tmp
+	  mlflow.unsent mlruns dvc-remote build .dvc/tmp

@@ -42,9 +42,10 @@ def promote(
 
         out = Path("promotion/decision.json")
         section = validate(Promote, params, name="promote")
-        results = stage.run(steps.referred(scores), out, section)
+        scored = steps.referred(scores)
+        results = stage.run(scored, out, section)
         if apply:
-            stage.apply(out, section, validate(Paths, paths, name="paths"))
+            stage.apply(out, scored, section, validate(Paths, paths, name="paths"))
         verdict = str(results["decision"])
         steps.refer(decision, out, decision=verdict, reason=results["reason"])
         steps.log_metrics(metrics, results)

@@ -24,7 +24,7 @@ def test_every_stage_has_a_module_a_command_a_component_a_dvc_stage_and_params(r
 
 
 # Said or logged, never written into an output.
-WITHOUT_EFFECT = {"__init__.py", "errors.py", "log.py", "params.py", "tracking.py"}
+WITHOUT_EFFECT = {"__init__.py", "errors.py", "log.py", "params.py"}
 
 
 def imported(package, file):

@@ -253,30 +253,33 @@ def lineage(
 ) -> dict[str, str]:
     """Where a run comes from: the tags that every run carries.
 
+    What is not known has no tag: `dataset_dvc_md5` without DVC, `image_digest` where no image, or
+    one that was not named by its digest, runs the stage (`$MSSYNC_IMAGE_DIGEST`), `kfp_run_id`
+    outside Kubeflow (`$KFP_RUN_ID`).
+
     Args:
         dataset_revision: Of the dataset it is trained or scored on.
         params_hash: Of the whole parameter file's values.
         seed: Seed of the run.
         workspace: Folder whose `dvc.lock`, where there is one, names the dataset's DVC hash.
     """
-    return {
+    tags = {
         **code_version(Path(__file__).parent),
         "dataset_revision": dataset_revision,
         "dataset_dvc_md5": _dvc_md5(workspace, "build-dataset"),
         "params_hash": params_hash,
         "seed": str(seed),
-        "image_digest": os.environ.get("MSSYNC_IMAGE_DIGEST", "none"),
-        "kfp_run_id": os.environ.get("KFP_RUN_ID", "none"),
+        "image_digest": os.environ.get("MSSYNC_IMAGE_DIGEST", ""),
+        "kfp_run_id": os.environ.get("KFP_RUN_ID", ""),
     }
+    return {name: value for name, value in tags.items() if value}
 
 
 def _dvc_md5(workspace: Path, stage: str) -> str:
-    """DVC's hash of a stage's first folder; `none` where DVC did not run it."""
+    """DVC's hash of a stage's first folder; empty where DVC did not run it."""
     try:
         lock = yaml.safe_load((workspace / "dvc.lock").read_text())
         outs = lock["stages"][stage]["outs"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return "none"
-    return next(
-        (str(out["md5"]) for out in outs if str(out.get("md5", "")).endswith(".dir")), "none"
-    )
+        return ""
+    return next((str(out["md5"]) for out in outs if str(out.get("md5", "")).endswith(".dir")), "")

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -19,14 +21,16 @@ from mssync.demo.server import serve
 from mssync.download.access import Access
 from mssync.download.addresses import Policy
 from mssync.download.takedown import EMPTY
-from mssync.errors import InputError
+from mssync.errors import InputError, ToolError
 from mssync.landmarks import ibug
 from mssync.ledger import ATTEMPTS, DECISIONS, read_decisions
 from mssync.media.store import MediaStore
 from mssync.params import digest
 from mssync.parts import read_parts
+from mssync.render.plots import number
 from mssync.render.report import summary
 from mssync.stages import (
+    _model_card,
     build_dataset,
     download_videos,
     evaluate,
@@ -36,6 +40,9 @@ from mssync.stages import (
     train_generator,
     train_syncers,
 )
+from mssync.stages._training import tracked
+from mssync.training import checkpoint
+from tests.mlflow_server import Server
 
 
 def run_chain(folder, small_corpus, params):
@@ -235,8 +242,9 @@ def test_every_run_says_where_it_comes_from(chain, tracked_runs):
     for run in runs.values():
         assert run.data.tags["dataset_revision"] == revision
         assert run.info.status == "FINISHED"
-        for tag in ("git_sha", "git_dirty", "params_hash", "seed", "image_digest", "kfp_run_id"):
+        for tag in ("git_sha", "git_dirty", "params_hash", "seed"):
             assert run.data.tags[tag]
+        assert not {"image_digest", "kfp_run_id"} & set(run.data.tags)
     assert "eval.lse_d.all.level0.value" in runs["train-generator"].data.metrics
 
 
@@ -264,14 +272,16 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
     decision_file = folder / "promotion" / "decision.json"
     decision = json.loads(decision_file.read_text()) | {"decision": promote.PROMOTE}
     decision_file.write_text(json.dumps(decision))
-    assert promote.apply(decision_file, params.promote, params.paths) == "1"
-    assert promote.apply(decision_file, params.promote, params.paths) == "1"
+    metrics = folder / "evaluation" / "metrics.json"
+    for _ in range(2):
+        version = promote.apply(decision_file, metrics, params.promote, params.paths)
+        assert version == "1"
     other = folder / "other.json"
     other.write_text(
         json.dumps(decision | {"challenger": decision["challenger"] | {"sha256": "0" * 64}})
     )
     with pytest.raises(InputError, match="taken against no champion, the registry's champion is"):
-        promote.apply(other, params.promote, params.paths)
+        promote.apply(other, metrics, params.promote, params.paths)
     champion = tracking.champion(params.paths.tracking_uri, params.paths.model_name)
     assert champion.sha256 == decision["challenger"]["sha256"]
 
@@ -345,3 +355,142 @@ def test_an_experiment_trains_the_generator_anew_and_nothing_before_it(
         check=True,
     )
     assert f"| 0 | {scores['generated']['fd_motion']:.3g} |" in printed.stdout
+
+
+@pytest.fixture
+def registered(chain):
+    """The registered version and its card, as the run holds it."""
+    folder, params = chain.folder, chain.params
+    decision = json.loads((folder / "promotion" / "decision.json").read_text())
+    chosen = folder / "chosen.json"
+    chosen.write_text(json.dumps(decision | {"decision": promote.PROMOTE}))
+    metrics = folder / "evaluation" / "metrics.json"
+    number = promote.apply(chosen, metrics, params.promote, params.paths)
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    version = client.get_model_version(params.paths.model_name, number)
+    path = client.download_artifacts(version.run_id, tracking.MODEL_CARD)
+    return SimpleNamespace(version=version, card=Path(path).read_text(), decision=decision)
+
+
+def test_the_card_of_a_registered_model_tells_what_the_files_tell(chain, registered):
+    card, decision = registered.card, registered.decision
+    tensors, sizes = checkpoint.load(chain.folder / "models" / "generator" / "generator")
+    metrics = json.loads((chain.folder / "evaluation" / "metrics.json").read_text())
+    assert f"| parameters | {sum(each.numel() for each in tensors.values()):,} |" in card
+    assert f"| steps | {sizes['steps']} |" in card
+    assert f"Weights `{decision['challenger']['sha256']}`" in card
+    assert f"Revision `{decision['dataset_revision']}`" in card
+    assert "| train | 5 | 5 | 0." in card
+    assert "public domain (portrait: NASA; sound: synthetic)" in card
+    assert "8 of the dataset's clips are synthetic" in card
+    assert digest(chain.params) in card
+    entry = metrics["challenger"]["metrics"]["lse_d"]["all"]["level0"]
+    shown = [number(entry[name]) for name in ("value", "low", "high", "ground_truth", "static")]
+    [row] = [line for line in card.splitlines() if line.startswith("| all points | 0 |")][:1]
+    assert row.startswith("| all points | 0 | {} ({} to {}) | {} |".format(*shown))
+    assert shown[4] in row
+    assert row.endswith(f"| n/a | {entry['n']} |" if entry["normalised"] is None else "|")
+    assert row.endswith(f"| {entry['n']} |")
+    assert "There was no champion to compare with." in card
+    assert "Container image: none" in card
+
+
+def test_the_description_of_a_version_is_as_much_of_the_card_as_a_database_holds(registered):
+    description, card = registered.version.description, registered.card
+    assert len(description) <= 5000
+    assert description.split("\n## ")[:4] == card.split("\n## ")[:4]
+    assert "## Consent and misuse" in description
+    assert description.rstrip().endswith("`model_card.md`.*")
+
+
+def test_what_the_card_says_of_loading_works(chain, registered, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{chain.folder / 'mlflow.db'}")
+    mlflow.set_tracking_uri(None)
+    code = registered.card.split("```python\n")[1].split("```")[0]
+    clip = dataset.load_clips(chain.folder / "data" / "dataset")["test"][0]
+    given = {
+        "source_BPD": torch.from_numpy(clip.motion_TPD[:1]),
+        "audio_BAM": torch.from_numpy(clip.audio_AM[None]),
+    }
+    exec(code, given)
+    assert given["motion_BTPD"].shape == (1, len(clip.motion_TPD), 68, 2)
+
+
+def test_a_card_says_what_is_missing(chain, registered, tmp_path):
+    card = _model_card.card(
+        registered.decision,
+        workspace=tmp_path,
+        metrics=tmp_path / "metrics.json",
+        run_id=registered.version.run_id,
+        artifact="generator",
+        paths=chain.params.paths,
+    )
+    missing = card.split("## Missing from this card")[1]
+    assert "Sizes and parameters: there is no models/generator/generator." in missing
+    for what in ("Scores", "Splits", "Licences, languages"):
+        assert f"- {what}: " in missing
+    assert "| parameters | not known |" in card
+    assert "## Scores\n\nNot known." in card
+
+
+def test_a_model_trained_without_a_server_is_promoted_once_there_is_one(
+    chain, tmp_path, monkeypatch
+):
+    """Training, scoring and deciding end; the registry is written when the server has come."""
+    server = Server(tmp_path / "server")
+    folder, params = chain.folder, chain.params
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "data").symlink_to(folder / "data")
+    monkeypatch.chdir(workspace)
+    paths = params.paths.model_copy(update={"tracking_uri": server.uri})
+    train_generator.run(
+        folder / "data" / "dataset",
+        folder / "models" / "syncers",
+        workspace / "models" / "generator",
+        params.train_generator,
+        run=params.run,
+        paths=paths,
+        params_hash=digest(params),
+    )
+    sha256 = checkpoint.sha256(workspace / "models" / "generator" / "generator")
+    assert tracking.recall_run(sha256) is None
+    decided = json.loads((folder / "promotion" / "decision.json").read_text())
+    chosen = workspace / "decision.json"
+    chosen.write_text(
+        json.dumps(
+            decided | {"decision": promote.PROMOTE, "challenger": {"sha256": sha256, "value": None}}
+        )
+    )
+    metrics = folder / "evaluation" / "metrics.json"
+    with pytest.raises(ToolError, match="cannot be used"):
+        promote.apply(chosen, metrics, params.promote, paths)
+    try:
+        server.start()
+        assert promote.apply(chosen, metrics, params.promote, paths) == "1"
+        [run] = server.runs(paths.experiment)
+        steps = [step for step, _ in server.history(run, "train/loss")]
+        assert steps == list(range(params.train_generator.steps))
+        assert run.info.status == "FINISHED"
+        assert tracking.champion(server.uri, paths.model_name).sha256 == sha256
+    finally:
+        server.stop()
+
+
+def test_only_the_first_process_of_a_training_tracks(chain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    with tracked(
+        "train_generator",
+        chain.params.train_generator,
+        run=chain.params.run,
+        paths=chain.params.paths,
+        params_hash="hash",
+        key="key",
+        dataset_revision="revision",
+    ) as tracker:
+        tracker.log({"loss": 1.0}, 0)
+        tracker.tag({"name": "value"})
+        tracker.log_files(chain.folder / "data" / "sources.csv", "list")
+        tracker.made("0" * 64)
+    assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,8 @@ def decide(tmp_path, tiny):
             else scored(champion[0]) | {"version": "3", "dataset_revision": trained_on},
         }
         (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-        params = tiny.promote.model_copy(update=changes)
+        told = {"metric": "lse_d.all.level0.normalised", "higher_is_better": True}
+        params = tiny.promote.model_copy(update=told | changes)
         return promote.run(tmp_path / "metrics.json", tmp_path / "decision.json", params)
 
     return run

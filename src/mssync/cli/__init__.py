@@ -43,6 +43,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     use.preview,
     use.weights,
     use.links,
+    use.send_runs,
     use.doctor,
 )
 for _command in _COMMANDS:

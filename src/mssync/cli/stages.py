@@ -225,5 +225,5 @@ def promote(
     decision = stage.run(metrics, out, loaded.promote)
     typer.echo(f"{decision['decision']}: {decision['reason']}")
     if apply:
-        version = stage.apply(out, loaded.promote, loaded.paths)
+        version = stage.apply(out, metrics, loaded.promote, loaded.paths)
         typer.echo(f"champion: version {version}" if version else "the registry stays as it is")

@@ -283,6 +283,16 @@ def generate(
         typer.echo(path)
 
 
+def send_runs(
+    workspace: Annotated[Path, typer.Option(help="Folder that the chain ran in.")] = Path(),
+) -> None:
+    """Send to MLflow what it did not get while stages ran."""
+    from mssync import tracking
+
+    tracking.send_unsent(workspace)
+    typer.echo("MLflow has everything")
+
+
 def doctor(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the findings to this file too.")

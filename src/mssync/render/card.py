@@ -147,14 +147,20 @@ def _histogram(shown: Distribution) -> str:
 def _markdown(card: Card, drawn: Sequence[Distribution]) -> str:
     lines = ["# Dataset card", "", f"Revision `{card.revision}`", "", card.summary]
     for table in card.tables:
-        lines += ["", f"## {table.title}", ""]
-        lines.append("| " + " | ".join(table.columns) + " |")
-        lines.append("|" + "---|" * len(table.columns))
-        lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows]
+        lines += ["", f"## {table.title}", "", *table_lines(table)]
     lines += ["", "## Distributions", "", "Over the clips that are kept.", ""]
     for shown in drawn:
         lines += [f"![{shown.title}]({shown.name}.svg)", "", f"{shown.title}: {_note(shown)}.", ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def table_lines(table: Table) -> list[str]:
+    """A table in Markdown, without its title."""
+    return [
+        "| " + " | ".join(table.columns) + " |",
+        "|" + "---|" * len(table.columns),
+        *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows),
+    ]
 
 
 def _cell(value: str | int) -> str:

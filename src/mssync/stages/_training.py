@@ -1,5 +1,6 @@
 """What both training stages share: packed splits, a tracked run that says where it comes from."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from mssync.data import dataset
 from mssync.data.pack import Pack, open_pack
 from mssync.data.splits import SPLITS
 from mssync.params import Paths, Run, Section
-from mssync.tracking import MlflowTracker
+from mssync.tracking import NullTracker, RunTracker
 
 
 def packs(data: Path) -> dict[str, Pack]:
@@ -32,8 +33,10 @@ def tracked(
     params_hash: str,
     key: str,
     dataset_revision: str,
-) -> Iterator[MlflowTracker]:
+) -> Iterator[RunTracker]:
     """Track a training stage with its parameters and its lineage.
+
+    Of the processes that `torchrun` starts, the first one tracks (`$RANK` is 0): one run.
 
     Args:
         stage: Name of the stage and of its section.
@@ -45,8 +48,11 @@ def tracked(
         dataset_revision: Of the dataset it is trained on.
 
     Raises:
-        ToolError: If the tracking store cannot be used.
+        ToolError: If the tracking store cannot be used, and will not answer later either.
     """
+    if os.environ.get("RANK", "0") != "0":
+        yield NullTracker()
+        return
     name = stage.replace("_", "-")
     with tracking.mlflow_run(
         paths.tracking_uri,

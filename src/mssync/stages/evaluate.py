@@ -174,18 +174,13 @@ def _summary(report: Mapping[str, Any]) -> str:
 def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
     """Write metrics and gallery into the run that trained the generator."""
     sha256 = report["challenger"]["sha256"]
-    run_id = tracking.recall_run(sha256)
-    if run_id is None:
-        logger.warning("no run is known of the generator %s: nothing is tracked", sha256[:12])
-        return
     try:
-        _log(report, out, uri, run_id)
+        with tracking.of_model(uri, sha256) as tracker:
+            if tracker is None:
+                logger.warning("no run is known of the generator %s: not tracked", sha256[:12])
+                return
+            tracker.log(tracking.numbers(report["challenger"]["metrics"], "eval."), step=0)
+            tracker.log_files(out / METRICS, "evaluation")
+            tracker.log_files(out / GALLERY, "evaluation")
     except ToolError as error:
         logger.warning("metrics and gallery are not tracked: %s", error)
-
-
-def _log(report: Mapping[str, Any], out: Path, uri: str, run_id: str) -> None:
-    with tracking.reopened(uri, run_id) as tracker:
-        tracker.log(tracking.numbers(report["challenger"]["metrics"], "eval."), step=0)
-        tracker.log_files(out / METRICS, "evaluation")
-        tracker.log_files(out / GALLERY, "evaluation")

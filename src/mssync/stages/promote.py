@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 PROMOTE = "promote"
 REFUSE = "refuse"
+ARTIFACT = "generator"
 
 
 def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
@@ -61,13 +62,24 @@ def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
     return decision
 
 
-def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
+def apply(
+    decision_file: Path,
+    metrics: Path,
+    params: Promote,
+    paths: Paths,
+    *,
+    workspace: Path = Path(),
+) -> str | None:
     """Carry out a decision: register the challenger and point the alias `champion` to it.
+
+    The version's description, and the artifact `model_card.md` of the run that made it, is a card.
 
     Args:
         decision_file: As `run` writes it.
+        metrics: `metrics.json` that it was taken on.
         params: The stage's section.
         paths: Names the MLflow store and the model.
+        workspace: Folder that the chain ran in: what the card tells of dataset and checkpoint.
 
     Returns:
         The registered version; None when the decision is to refuse.
@@ -83,16 +95,29 @@ def apply(decision_file: Path, params: Promote, paths: Paths) -> str | None:
     sha256 = decision["challenger"]["sha256"]
     _check_reign(decision["champion"], sha256, paths)
     run_id = tracking.recall_run(sha256)
+    if run_id is None:  # it may not have reached the store yet
+        tracking.send_unsent()
+        run_id = tracking.recall_run(sha256)
     if run_id is None:
         raise InputError(
             f"{tracking.RUNS} does not know which run made the model {sha256[:12]}: apply where "
             "it was trained, or train it here (dvc repro -f -s train-generator)"
         )
+    from mssync.stages import _model_card  # torch, which deciding does not need
+
     version = tracking.register_champion(
         paths.tracking_uri,
         paths.model_name,
         run_id=run_id,
-        artifact="generator",
+        artifact=ARTIFACT,
+        card=_model_card.card(
+            decision,
+            workspace=workspace,
+            metrics=metrics,
+            run_id=run_id,
+            artifact=ARTIFACT,
+            paths=paths,
+        ),
         tags={
             "sha256": sha256,
             "dataset_revision": decision["dataset_revision"],

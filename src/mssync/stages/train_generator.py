@@ -103,9 +103,9 @@ def run(
         )
         if group.leads:
             sha256 = checkpoint.sha256(out / CHECKPOINT)
-            tracker.tag({"generator_sha256": sha256})
+            tracker.tag({tracking.MODEL_TAG: sha256})
             tracker.log_files(out / CHECKPOINT, CHECKPOINT)
             records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
-            tracking.remember_run(sha256, tracker.run_id)
+            tracker.made(sha256)
     logger.info("train-generator: %s", out / CHECKPOINT)
     return report
