@@ -7,6 +7,7 @@ from mssync.models.generator import Generator
 PAPER = {
     "coordinate_hidden": [272, 1088],
     "width": 512,
+    "temporal_module": "transformer",
     "temporal": 64,
     "layers": 1,
     "heads": 1,
@@ -20,6 +21,7 @@ PAPER = {
 SMALL = {
     "coordinate_hidden": [16, 24],
     "width": 16,
+    "temporal_module": "transformer",
     "temporal": 8,
     "layers": 1,
     "heads": 2,
