@@ -64,7 +64,7 @@ class _Open(Function):
     """A weight and its bias, as all steps use them; backward comes after that of every step."""
 
     @staticmethod
-    def forward(  # type: ignore[override] # `Function` leaves the arguments open
+    def forward(
         ctx: Any,  # noqa: ANN401 - torch gives it no type
         weight: Tensor,
         bias: Tensor | None,
@@ -78,8 +78,8 @@ class _Open(Function):
         return weight.to(dtype).view_as(weight), cast_bias
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator] # torch gives it no type
-    def backward(  # type: ignore[override]
+    @once_differentiable
+    def backward(
         ctx: Any,  # noqa: ANN401
         *_: Tensor | None,
     ) -> tuple[Tensor | None, Tensor | None, None]:
@@ -100,7 +100,7 @@ class _Step(Function):
     """One step's map; backward hands on the gradient of x and keeps the rest for `_Open`."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,  # noqa: ANN401
         x: Tensor,
         weight: Tensor,
@@ -115,8 +115,8 @@ class _Step(Function):
         return affine(x, weight, bias.to(weight.dtype))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(  # type: ignore[override]
+    @once_differentiable
+    def backward(
         ctx: Any,  # noqa: ANN401
         gradient: Tensor,
     ) -> tuple[Tensor | None, None, Tensor | None, None, None]:
