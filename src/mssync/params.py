@@ -328,9 +328,12 @@ class GeneratorSize(Section):
         description="Hidden widths of the coordinate encoder."
     )
     width: Count = Field(description="Width of coordinate and audio embeddings.")
+    temporal_module: Literal["transformer", "lstm"] = Field(
+        description="What remembers; the LSTM, of the same width, is a baseline."
+    )
     temporal: Count = Field(description="Width of the temporal module's output.")
-    layers: Count = Field(description="Layers of the causal Transformer.")
-    heads: Count = Field(description="Attention heads; divides `width`.")
+    layers: Count = Field(description="Layers of the temporal module.")
+    heads: Count = Field(description="Attention heads of the Transformer; divides `width`.")
     feedforward: Count = Field(description="Width of the Transformer's feed-forward part.")
     history_frames: Count = Field(description="Embeddings that the Transformer sees.")
     audio_widths: Stages4 = Field(description="Widths of the audio pyramid down to 25 Hz.")

@@ -7,6 +7,7 @@ from mssync.models.generator import Generator
 PAPER = {
     "coordinate_hidden": [272, 1088],
     "width": 512,
+    "temporal_module": "transformer",
     "temporal": 64,
     "layers": 1,
     "heads": 1,
@@ -20,6 +21,7 @@ PAPER = {
 SMALL = {
     "coordinate_hidden": [16, 24],
     "width": 16,
+    "temporal_module": "transformer",
     "temporal": 8,
     "layers": 1,
     "heads": 2,
@@ -101,6 +103,23 @@ def test_the_cache_never_grows_beyond_the_history(history, random):
         assert [cache.shape[1] for cache in caches] == [min(step, history)] * 2
 
 
+def test_an_lstm_is_about_as_large_as_the_transformer_in_its_place():
+    with torch.device("meta"):
+        model = Generator(**PAPER | {"temporal_module": "lstm"})
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count == pytest.approx(35_597_272, rel=0.01)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_an_lstm_step_by_step_gives_what_torchs_gives_at_once(layers, random):
+    temporal = small(temporal_module="lstm", layers=layers).temporal
+    embedded = torch.rand(9, 2, 16, generator=random)
+    memory = temporal.start()
+    states = torch.stack([temporal.step(frame, memory) for frame in embedded])
+    torch.testing.assert_close(states, temporal.project(temporal.lstm(embedded)[0]))
+
+
 def test_several_layers_roll_out_past_their_history(random):
     motion = small(layers=3)(faces(3, random), speech(12, random))
     assert motion.shape == (2, 12, 68, 2)
@@ -168,8 +187,10 @@ def test_generating_observes_the_source_three_times_on_mirrored_audio(generator,
     assert torch.equal(generator.generate(source[:, 0], audio), by_hand[:, 2:])
 
 
+@pytest.mark.parametrize("module", ["transformer", "lstm"])
 @pytest.mark.parametrize("sizes", [[1], [3, 50, 1], [4], [400]])
-def test_streaming_equals_one_call(generator, random, sizes):
+def test_streaming_equals_one_call(random, sizes, module):
+    generator = small(temporal_module=module)
     source, audio = faces(1, random)[0, 0], speech(100, random, clips=1)
     chunks, start = [], 0
     while start < 400:

@@ -55,6 +55,7 @@ def settings(weights, **changes):
             "generator": {
                 "coordinate_hidden": [16, 16],
                 "width": 16,
+                "temporal_module": "transformer",
                 "temporal": 8,
                 "layers": 1,
                 "heads": 1,

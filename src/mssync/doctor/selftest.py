@@ -117,6 +117,7 @@ def _small_generator(mel_bands: int) -> Generator:
     return Generator(
         coordinate_hidden=[32, 32],
         width=32,
+        temporal_module="transformer",
         temporal=16,
         layers=1,
         heads=1,

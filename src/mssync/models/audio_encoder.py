@@ -19,8 +19,6 @@ REACH_ROWS = 90
 # From one sample of the coarsest stream to the next.
 PERIOD_FRAMES = 2 ** (STREAMS - 1)
 PERIOD_ROWS = ROWS_PER_FRAME * PERIOD_FRAMES
-# That reach in whole periods: what is kept of the past when audio comes in piece by piece.
-REACH_FRAMES = -(-REACH_ROWS // PERIOD_ROWS) * PERIOD_FRAMES
 
 
 class ConvBlock(Block):
@@ -95,21 +93,70 @@ class AudioEncoder(nn.Module):
         Raises:
             ValueError: If the rows, all told, are not four a frame.
         """
-        kept: list[Tensor] = []  # rows from frame `first` on
-        first = done = 0  # frames, multiples of eight
+        to_frames = [RunningBlock(block) for block in self.to_frames]
+        coarser = [RunningBlock(block) for block in self.coarser]
+        streams: list[list[Tensor]] = [[] for _ in range(STREAMS)]  # samples from `done` on
+        waiting: list[Tensor] = []
+        rows = done = 0  # rows that came, frames that left: a multiple of eight
+
+        def encode(*, last: bool) -> None:
+            x_1TC = self.standardise(torch.cat(waiting)[None])
+            waiting.clear()
+            for block in to_frames:
+                x_1TC = block.push(x_1TC, last=last)
+            streams[0].append(x_1TC)
+            for stream, block in zip(streams[1:], coarser, strict=True):
+                x_1TC = block.push(x_1TC, last=last)
+                stream.append(x_1TC)
+
+        def leave(ready: int) -> list[Tensor]:
+            leaving = []
+            for scale, stream in enumerate(streams):
+                samples_1TC = torch.cat(stream, dim=1)
+                leaving.append(at_frames(samples_1TC, scale=scale, frames=ready - done))
+                stream[:] = [samples_1TC[:, (ready - done) // 2**scale :]]
+            return leaving
+
         for chunk_AM in chunks:
-            kept = [torch.cat([*kept, chunk_AM])]
-            whole = len(kept[0]) // ROWS_PER_FRAME * ROWS_PER_FRAME
-            available = first * ROWS_PER_FRAME + whole
-            ready = (available - 1 - REACH_ROWS) // PERIOD_ROWS * PERIOD_FRAMES
+            waiting.append(chunk_AM)
+            rows += len(chunk_AM)
+            ready = (rows - 1 - REACH_ROWS) // PERIOD_ROWS * PERIOD_FRAMES
             if ready > done:
-                streams = self(kept[0][None, :whole])
-                yield [stream_BTC[:, done - first : ready - first] for stream_BTC in streams]
-                start = max(0, ready - REACH_FRAMES)
-                kept = [kept[0][(start - first) * ROWS_PER_FRAME :]]
-                first, done = start, ready
-        if kept and len(kept[0]):
-            yield [stream_BTC[:, done - first :] for stream_BTC in self(kept[0][None])]
+                encode(last=False)
+                yield leave(ready)
+                done = ready
+        if rows % ROWS_PER_FRAME:
+            raise ValueError(f"audio takes {ROWS_PER_FRAME} rows a frame, found {rows} rows")
+        if rows:
+            waiting.append(chunk_AM[:0])
+            encode(last=True)
+            yield leave(rows // ROWS_PER_FRAME)
+
+
+class RunningBlock:
+    """A block whose input comes piece by piece; of the past it keeps what later outputs need."""
+
+    def __init__(self, block: nn.Module) -> None:
+        assert isinstance(block, Block)
+        self._block, self._stride = block, block.stride
+        self._pad = block.depthwise.kernel_size[1] // 2
+        self._kept: Tensor | None = None  # inputs from `first` on
+        self._first = self._done = 0  # inputs that were dropped, outputs that were given
+
+    def push(self, x_1TC: Tensor, *, last: bool) -> Tensor:
+        """The outputs that this piece completes; all that are left with the last piece."""
+        kept_1TC = x_1TC if self._kept is None else torch.cat([self._kept, x_1TC], dim=1)
+        inputs, stride = self._first + kept_1TC.shape[1], self._stride
+        complete = inputs if last else inputs - self._pad
+        ready = max(self._done, -(-complete // stride))
+        before = self._first // stride
+        made_1TC = kept_1TC.new_zeros(1, 0, self._block.reduce.out_features)
+        if ready > self._done:
+            made_1TC = self._block(kept_1TC)[:, self._done - before : ready - before]
+        first = max(0, (ready * stride - self._pad) // stride * stride)
+        self._kept = kept_1TC[:, first - self._first :]
+        self._first, self._done = first, ready
+        return made_1TC
 
 
 def at_frames(stream_BTC: Tensor, *, scale: int, frames: int) -> Tensor:

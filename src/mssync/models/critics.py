@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from mssync.landmarks.ibug import POINTS
 from mssync.models.audio_encoder import ConvBlock
+from mssync.models.lstm import last_states
 from mssync.models.standardise import Standardise
 
 COORDINATES = 2 * POINTS
@@ -89,28 +90,14 @@ class SequenceCritic(nn.Module):
         starts = [(size, first) for size, first in starts if first]
         if not starts:
             raise ValueError(f"no window of {self.window_frames} frames fits into {frames} frames")
-        states_BWS = torch.cat(
-            [
-                self._last_states(embedded_BTE, size, [context_frames + start for start in first])
-                for size, first in starts
-            ],
-            dim=1,
-        )
-        context_B1S = self._last_states(embedded_BTE, context_frames, [0])
+        windows = [(context_frames + start, size) for size, first in starts for start in first]
+        every_BWS = last_states(self.lstm, embedded_BTE, [*windows, (0, context_frames)])
+        states_BWS, context_B1S = every_BWS.split([len(windows), 1], dim=1)
         every_start_W = embedded_BTE.new_tensor([start for _, first in starts for start in first])
         scores_BW = self.head(states_BWS, context_B1S, every_start_W)
         counts = [len(first) for _, first in starts]
         by_size = [of_size_BW.mean(dim=1) for of_size_BW in scores_BW.split(counts, dim=1)]
         return torch.stack(by_size).mean(dim=0)
-
-    def _last_states(self, embedded_BTE: Tensor, size: int, starts: list[int]) -> Tensor:
-        """LSTM state at the end of each window, all windows in one call: (B, W, S)."""
-        windows_BWTE = torch.stack(
-            [embedded_BTE[:, start : start + size] for start in starts], dim=1
-        )
-        _, (last_1NS, _) = self.lstm(windows_BWTE.flatten(0, 1))
-        states_BWS: Tensor = last_1NS[0].unflatten(0, (-1, len(starts)))
-        return states_BWS
 
 
 class ProjectionHead(nn.Module):

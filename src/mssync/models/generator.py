@@ -7,6 +7,7 @@ branches, N = 10 heads of branches (five of masks, then five of proposals), C ch
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,17 +15,23 @@ from torch import Tensor, nn
 
 from mssync.landmarks.ibug import POINTS
 from mssync.models.audio_encoder import STREAMS, AudioEncoder
+from mssync.models.lstm import lstm_cell
+from mssync.models.maps import GatheredMaps, Maps, affine
 from mssync.models.standardise import Standardise
 from mssync.timing import ROWS_PER_FRAME
 
 COORDINATES = 2 * POINTS
 BRANCHES = STREAMS + 1  # the last one hears nothing
 
-Caches = list[Tensor | None]
+# What a temporal module keeps from step to step: it says what.
+Memory = list[Tensor | None]
 
 
 class Generator(nn.Module):
     """Source face and speech -> landmarks, one velocity at a time.
+
+    `temporal_module: lstm` replaces the Transformer by an LSTM of the same width, the baseline of
+    the paper's ablation; `heads`, `feedforward` and `history_frames` then mean nothing.
 
     With more than one Transformer layer, the sliding cache of keys and values is not the model
     that sees `history_frames` embeddings only: cached values of the upper layers come from
@@ -38,6 +45,7 @@ class Generator(nn.Module):
         *,
         coordinate_hidden: list[int],
         width: int,
+        temporal_module: Literal["transformer", "lstm"],
         temporal: int,
         layers: int,
         heads: int,
@@ -63,13 +71,17 @@ class Generator(nn.Module):
             nn.GELU(),
             nn.Linear(second, width),
         )
-        self.temporal = TemporalModule(
-            width=width,
-            out=temporal,
-            layers=layers,
-            heads=heads,
-            feedforward=feedforward,
-            history_frames=history_frames,
+        self.temporal = (
+            TransformerModule(
+                width=width,
+                out=temporal,
+                layers=layers,
+                heads=heads,
+                feedforward=feedforward,
+                history_frames=history_frames,
+            )
+            if temporal_module == "transformer"
+            else LstmModule(width=width, out=temporal, layers=layers)
         )
         self.audio = AudioEncoder(widths=audio_widths, mel_bands=mel_bands)
         self.branches = Branches(
@@ -109,11 +121,12 @@ class Generator(nn.Module):
             raise ValueError(f"expected 1 to {frames} observed frames, found {observed}")
         heard = self.branches.hear(self.encode_audio(audio_BAM)).unbind(1)
         real = observed_BOPD.flatten(2).unbind(1)
-        caches = self.temporal.start()
+        memory = self.temporal.start()
+        maps = GatheredMaps() if torch.is_grad_enabled() else affine
         positions = [real[0]]
         for frame in range(1, frames):
             fed_BX = real[frame - 1] if frame <= observed else positions[-1]
-            positions.append(self._advance(fed_BX, heard[frame], caches))
+            positions.append(self._advance(fed_BX, heard[frame], memory, maps))
         return torch.stack(positions, dim=1).view(clips, frames, POINTS, 2)
 
     @torch.no_grad()
@@ -138,7 +151,9 @@ class Generator(nn.Module):
         return motion_BTPD[:, self.observed_frames - 1 :]
 
     @torch.no_grad()
-    def stream(self, source_PD: Tensor, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    def stream(
+        self, source_PD: Tensor, chunks: Iterable[Tensor], *, maps: Maps = affine
+    ) -> Iterator[Tensor]:
         """`generate`, frame by frame, while the audio is still coming in.
 
         A frame leaves as soon as 1.3 s of audio after it have come, or the last chunk has.
@@ -147,6 +162,7 @@ class Generator(nn.Module):
         Args:
             source_PD: Shape (68, 2).
             chunks: Log mel energies, each (A, M), any lengths, 4 rows a frame in all.
+            maps: How the linear maps of a step are computed (`mssync.models.inference`).
 
         Yields:
             Frames (68, 2), the first for audio row 0.
@@ -155,13 +171,13 @@ class Generator(nn.Module):
             ValueError: If the rows, all told, are not four a frame.
         """
         source_BX = source_PD.reshape(1, COORDINATES)
-        position_BX, caches = source_BX, self.temporal.start()
+        position_BX, memory = source_BX, self.temporal.start()
         frame = 0
         for streams in self.audio.stream(self._chunks_with_mirror(chunks)):
             for heard_BC in self.branches.hear(streams).unbind(1):
                 if frame > 0:
                     fed_BX = source_BX if frame <= self.observed_frames else position_BX
-                    position_BX = self._advance(fed_BX, heard_BC, caches)
+                    position_BX = self._advance(fed_BX, heard_BC, memory, maps)
                 if frame >= self.observed_frames - 1:
                     yield position_BX.view(POINTS, 2)
                 frame += 1
@@ -184,16 +200,31 @@ class Generator(nn.Module):
         mirror = [min(row, rows - 1) for row in range(self._mirrored_rows, 0, -1)]
         return torch.cat([audio_BAM[:, mirror], audio_BAM], dim=1)
 
-    def _advance(self, position_BX: Tensor, heard_BC: Tensor, caches: Caches) -> Tensor:
-        """The position one frame later; `caches` move on in place."""
-        embedding_BE = self.coordinates(self.standardise(position_BX))
-        state_BC = torch.cat([self.temporal.step(embedding_BE, caches), embedding_BE], dim=1)
-        velocity_BX = self.branches(state_BC, heard_BC)
+    def _advance(self, position_BX: Tensor, heard_BC: Tensor, memory: Memory, maps: Maps) -> Tensor:
+        """The position one frame later; `memory` moves on in place."""
+        embedding_BE = in_turn(self.coordinates, self.standardise(position_BX), maps)
+        state_BC = torch.cat([self.temporal.step(embedding_BE, memory, maps), embedding_BE], dim=1)
+        velocity_BX = self.branches(state_BC, heard_BC, maps)
         return torch.addcmul(position_BX, velocity_BX, self.velocity_scale_X)
 
 
-class TemporalModule(nn.Module):
-    """Causal post-norm Transformer over the last `history_frames` embeddings, step by step."""
+def in_turn(layers: nn.Sequential, x: Tensor, maps: Maps) -> Tensor:
+    """Apply layers one after another, the linear ones by `maps`."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear | GroupedLinear):
+            x = maps(x, layer.weight, layer.bias)
+        elif isinstance(layer, GroupedBlock):
+            x = layer(x, maps)
+        else:
+            x = layer(x)
+    return x
+
+
+class TransformerModule(nn.Module):
+    """Causal post-norm Transformer over the last `history_frames` embeddings, step by step.
+
+    Its memory is one cache of keys and values a layer.
+    """
 
     def __init__(
         self,
@@ -214,26 +245,26 @@ class TemporalModule(nn.Module):
         )
         self.project = nn.Linear(width, out)
 
-    def start(self) -> Caches:
-        """Caches before the first step."""
+    def start(self) -> Memory:
+        """Memory before the first step."""
         return [None] * len(self.layers)
 
-    def step(self, x_BE: Tensor, caches: Caches) -> Tensor:
+    def step(self, x_BE: Tensor, memory: Memory, maps: Maps = affine) -> Tensor:
         """The newest embedding (B, E) -> its state (B, out); its keys and values are kept."""
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, nn.TransformerEncoderLayer)
-            attended_BE, caches[index] = self._attend(layer.self_attn, x_BE, caches[index])
+            attended_BE, memory[index] = self._attend(layer.self_attn, x_BE, memory[index], maps)
             x_BE = layer.norm1(x_BE + attended_BE)
-            x_BE = layer.norm2(x_BE + layer.linear2(F.relu(layer.linear1(x_BE))))
-        state_BE: Tensor = self.project(x_BE)
-        return state_BE
+            hidden_BF = maps(x_BE, layer.linear1.weight, layer.linear1.bias).relu()
+            x_BE = layer.norm2(x_BE + maps(hidden_BF, layer.linear2.weight, layer.linear2.bias))
+        return maps(x_BE, self.project.weight, self.project.bias)
 
     def _attend(
-        self, attention: nn.MultiheadAttention, x_BE: Tensor, cache_BTC: Tensor | None
+        self, attention: nn.MultiheadAttention, x_BE: Tensor, cache_BTC: Tensor | None, maps: Maps
     ) -> tuple[Tensor, Tensor]:
         """Attention of the newest embedding to itself and the cached ones; C = 2 E."""
         clips, width = x_BE.shape
-        joint_BC = F.linear(x_BE, attention.in_proj_weight, attention.in_proj_bias)
+        joint_BC = maps(x_BE, attention.in_proj_weight, attention.in_proj_bias)
         query_BE, newest_BC = joint_BC.split([width, 2 * width], dim=1)
         kept_BTC = newest_BC[:, None]
         if cache_BTC is not None:
@@ -243,9 +274,38 @@ class TemporalModule(nn.Module):
             part_BTE.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part_BTE in kept_BTC.chunk(2, dim=2)
         )
-        query_BHTE = query_BE.view(clips, self.heads, 1, -1)
+        query_BHTE = query_BE.reshape(clips, self.heads, 1, -1)
         mixed_BHTE = F.scaled_dot_product_attention(query_BHTE, key_BHTE, value_BHTE)
-        return attention.out_proj(mixed_BHTE.reshape(clips, width)), kept_BTC
+        mixed_BE = mixed_BHTE.reshape(clips, width)
+        return maps(mixed_BE, attention.out_proj.weight, attention.out_proj.bias), kept_BTC
+
+
+class LstmModule(nn.Module):
+    """An LSTM in the Transformer's place: the paper's ablation.
+
+    Its memory is the hidden state and the cell of each layer; it reaches back to the start.
+    """
+
+    def __init__(self, *, width: int, out: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, num_layers=layers)
+        self.project = nn.Linear(width, out)
+
+    def start(self) -> Memory:
+        """Memory before the first step."""
+        return [None] * (2 * self.lstm.num_layers)
+
+    def step(self, x_BE: Tensor, memory: Memory, maps: Maps = affine) -> Tensor:
+        """The newest embedding (B, E) -> its state (B, out)."""
+        for layer in range(self.lstm.num_layers):
+            from_x, from_state, x_bias, state_bias = self.lstm.all_weights[layer]
+            gates_BG = maps(x_BE, from_x, x_bias) + state_bias
+            hidden_BE, cell_BE = memory[2 * layer : 2 * layer + 2]
+            if hidden_BE is not None:
+                gates_BG = maps(hidden_BE, from_state, gates_BG)
+            x_BE, cell_BE = lstm_cell(gates_BG, cell_BE)
+            memory[2 * layer : 2 * layer + 2] = [x_BE, cell_BE]
+        return maps(x_BE, self.project.weight, self.project.bias)
 
 
 class Branches(nn.Module):
@@ -287,22 +347,22 @@ class Branches(nn.Module):
         heard.append(torch.zeros_like(heard[0]))
         return torch.cat(heard, dim=2) + self.from_state.bias
 
-    def forward(self, state_BC: Tensor, heard_BC: Tensor) -> Tensor:
+    def forward(self, state_BC: Tensor, heard_BC: Tensor, maps: Maps = affine) -> Tensor:
         """One velocity: state (B, C) and a frame of `hear` (B, K W) -> (B, X)."""
         clips = len(state_BC)
-        hidden_BC = torch.addmm(heard_BC, state_BC, self.from_state.weight.t())
+        hidden_BC = maps(state_BC, self.from_state.weight, heard_BC)
         hidden_KBW = hidden_BC.view(clips, BRANCHES, self.width).transpose(0, 1)
-        hidden_NBW = self.blocks(torch.cat([hidden_KBW, hidden_KBW]))
+        hidden_NBW = in_turn(self.blocks, torch.cat([hidden_KBW, hidden_KBW]), maps)
         for_mask_KBW, for_proposal_KBW = hidden_NBW.chunk(2)
-        share_KBP = self.mask(for_mask_KBW).softmax(dim=0)
-        proposal_KBPD = self.proposal(for_proposal_KBW).unflatten(2, (POINTS, 2))
-        masked_BKPD = (proposal_KBPD * share_KBP[..., None]).transpose(0, 1)
-        velocity_BX: Tensor = self.mix(masked_BKPD.reshape(clips, -1))
-        return velocity_BX
+        share_KBP = maps(for_mask_KBW, self.mask.weight, self.mask.bias).softmax(dim=0)
+        proposal_KBC = maps(for_proposal_KBW, self.proposal.weight, self.proposal.bias)
+        masked_KBPD = proposal_KBC.unflatten(2, (POINTS, 2)) * share_KBP[..., None]
+        masked_BC = masked_KBPD.transpose(0, 1).reshape(clips, -1)
+        return maps(masked_BC, self.mix.weight, self.mix.bias)
 
 
 class GroupedLinear(nn.Module):
-    """One linear map per group: (N, B, C) -> (N, B, C')."""
+    """The parameters of one linear map per group: (N, B, C) -> (N, B, C'), by `Maps`."""
 
     def __init__(self, groups: int, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -311,10 +371,6 @@ class GroupedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(groups, 1, out_channels))
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply each group's map to its rows."""
-        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class GroupedScale(nn.Module):
@@ -356,13 +412,13 @@ class GroupedBlock(nn.Module):
             GroupedLinear(groups, hidden, out_channels),
         )
         self.shortcut = (
-            nn.Identity()
+            nn.Sequential()
             if channels == out_channels
             else nn.Sequential(
                 GroupedLinear(groups, channels, out_channels), GroupedNorm(groups, out_channels)
             )
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, maps: Maps = affine) -> Tensor:
         """Apply the block."""
-        return F.gelu(self.inner(x) + self.shortcut(x))
+        return F.gelu(in_turn(self.inner, x, maps) + in_turn(self.shortcut, x, maps))

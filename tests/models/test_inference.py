@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from mssync.models.generator import Generator
+from mssync.models.inference import _CastMaps, _weights, prepare
+from mssync.models.maps import affine
+
+SMALL = {
+    "coordinate_hidden": [16, 24],
+    "width": 16,
+    "temporal": 8,
+    "layers": 1,
+    "heads": 2,
+    "feedforward": 24,
+    "history_frames": 4,
+    "audio_widths": [8, 8, 12, 16],
+    "branch_width": 16,
+    "branch_blocks": 1,
+    "branch_expansion": 2,
+}
+
+
+@pytest.fixture(params=["transformer", "lstm"])
+def generator(request):
+    torch.manual_seed(0)
+    model = Generator(**SMALL, temporal_module=request.param)
+    model.velocity_scale_X.fill_(0.01)
+    return model
+
+
+@pytest.fixture
+def source():
+    return torch.rand(68, 2, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def audio():
+    return torch.randn(200, 26, generator=torch.Generator().manual_seed(2))
+
+
+def test_a_prepared_generator_makes_the_same_motion(generator, source, audio):
+    made = prepare(generator, dtype=torch.float32).generate(source, audio)
+    expected = generator.generate(source[None], audio[None])[0]
+    assert made.shape == (50, 68, 2)
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+
+
+def test_weights_of_16_bits_stay_near_it_in_positions_of_32(generator, source, audio):
+    made = prepare(generator, dtype=torch.bfloat16).generate(source, audio)
+    expected = generator.generate(source[None], audio[None])[0]
+    assert made.dtype == torch.float32
+    assert 0 < (made - expected).abs().max() < 0.1 * (expected - source).abs().max()
+
+
+def test_maps_for_accelerators_stay_near_it_too(generator, source, audio):
+    weights = list(_weights(generator))
+    expected = torch.stack(list(generator.stream(source, [audio])))
+    for dtype, share in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
+        made = torch.stack(list(generator.stream(source, [audio], maps=_CastMaps(weights, dtype))))
+        assert made.dtype == torch.float32
+        assert (made - expected).abs().max() < share * (expected - source).abs().max()
+
+
+@pytest.mark.parametrize("sizes", [[1], [3, 50, 1], [200]])
+def test_streaming_equals_one_call(generator, source, audio, sizes):
+    prepared = prepare(generator, dtype=torch.bfloat16)
+    chunks, start = [], 0
+    while start < len(audio):
+        size = sizes[len(chunks) % len(sizes)]
+        chunks.append(audio[start : start + size])
+        start += size
+    streamed = torch.stack(list(prepared.stream(source, iter(chunks))))
+    torch.testing.assert_close(streamed, prepared.generate(source, audio), atol=1e-4, rtol=0)
+
+
+def test_two_streams_do_not_disturb_each_other(generator, source, audio):
+    prepared = prepare(generator, dtype=torch.float32)
+    alone = prepared.generate(source, audio)
+    pairs = zip(
+        prepared.stream(source, [audio]), prepared.stream(1 - source, [-audio]), strict=True
+    )
+    assert torch.equal(torch.stack([frame for frame, _ in pairs]), alone)
+
+
+def test_a_caller_keeps_their_gradients_between_frames(generator, source, audio):
+    for _ in prepare(generator, dtype=torch.float32).stream(source, [audio]):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_every_weight_of_a_step_is_prepared(generator):
+    prepared = {id(weight) for weight in _weights(generator)}
+    used = set()
+
+    def noted(x, weight, bias):
+        used.add(id(weight))
+        return affine(x, weight, bias)
+
+    list(generator.stream(torch.rand(68, 2), [torch.randn(20, 26)], maps=noted))
+    assert used <= prepared
+
+
+def test_another_precision_is_refused(generator):
+    with pytest.raises(ValueError, match=r"torch\.float32, torch\.bfloat16, found torch\.int8"):
+        prepare(generator, dtype=torch.int8)
+
+
+def test_no_audio_is_refused(generator, source):
+    with pytest.raises(ValueError, match="at least one frame of audio"):
+        prepare(generator, dtype=torch.float32).generate(source, torch.zeros(0, 26))
