@@ -7,15 +7,19 @@ Axis letters: T frames, A audio rows, M mel bands, P = 68 points, D = 2, N group
 O channels out.
 """
 
+import copy
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from mssync.models.generator import Generator, GroupedLinear
+from mssync.models.generator import Generator, GroupedBlock, GroupedLinear, GroupedScale
 from mssync.models.maps import Maps, affine
+
+if TYPE_CHECKING:
+    from mssync.models.kernels import Kernels
 
 DTYPES = (torch.float32, torch.bfloat16)
 # Of the generator, what every frame goes through.
@@ -63,7 +67,7 @@ def prepare(generator: Generator, *, dtype: torch.dtype) -> Prepared:
     """Lay out a generator's weights for one stream, on its device.
 
     On a CPU the products are compiled at the first call, which takes some seconds, and run on one
-    core. The weights of a step are copied: later changes of the generator's are not heard.
+    core. All weights are copied: later changes of the generator's are not heard.
 
     Args:
         generator: A trained generator.
@@ -74,10 +78,17 @@ def prepare(generator: Generator, *, dtype: torch.dtype) -> Prepared:
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, found {dtype}")
-    generator.eval()
-    weights = list(_weights(generator))
-    on_cpu = all(weight.device.type == "cpu" for weight in weights)
-    return Prepared(generator, _PackedMaps(weights, dtype) if on_cpu else _CastMaps(weights, dtype))
+    prepared = copy.deepcopy(generator).eval().requires_grad_(False)
+    if any(parameter.device.type != "cpu" for parameter in prepared.parameters()):
+        return Prepared(prepared, _CastMaps(_weights(prepared), dtype))
+    from mssync.models.kernels import KERNELS  # numba takes half a second to import
+
+    kernels = KERNELS[dtype]
+    blocks = prepared.branches.blocks
+    prepared.branches.blocks = nn.Sequential(
+        *(_PackedBlock(block, kernels, dtype) for block in blocks)
+    )
+    return Prepared(prepared, _PackedMaps(_weights(prepared), kernels, dtype))
 
 
 def _weights(generator: Generator) -> Iterator[Tensor]:
@@ -106,11 +117,9 @@ class _CastMaps:
 class _PackedMaps:
     """Maps of one row by kernels that read weights end to end; on a CPU."""
 
-    def __init__(self, weights: Iterable[Tensor], dtype: torch.dtype) -> None:
-        from mssync.models.kernels import PRODUCTS  # numba takes half a second to import
-
-        self._product = PRODUCTS[dtype]
-        self._packed = {weight: _packed(weight.detach(), dtype) for weight in weights}
+    def __init__(self, weights: Iterable[Tensor], kernels: "Kernels", dtype: torch.dtype) -> None:
+        self._product = kernels.product
+        self._packed = {weight: _packed(weight, dtype) for weight in weights}
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """As `affine`, of one row a group."""
@@ -120,10 +129,54 @@ class _PackedMaps:
         self._product(
             packed_NOC,
             x.contiguous().numpy().reshape(groups, channels),
-            bias.detach().contiguous().numpy().reshape(groups, outputs),
+            bias.contiguous().numpy().reshape(groups, outputs),
             result.numpy().reshape(groups, outputs),
         )
         return result
+
+
+class _PackedBlock(nn.Module):
+    """A `GroupedBlock` for one row a group."""
+
+    def __init__(self, block: nn.Module, kernels: "Kernels", dtype: torch.dtype) -> None:
+        super().__init__()
+        assert isinstance(block, GroupedBlock)
+        self._kernels = kernels
+        scale, norm, expand, _, reduce = block.inner
+        self._arguments = (
+            *_both(scale),
+            *_both(norm),
+            *_both(expand, dtype),
+            *_both(reduce, dtype),
+        )
+        self._mapping: tuple[NDArray[Any], NDArray[Any]] | None = None
+        if len(block.shortcut):
+            mapping, self._norm = block.shortcut
+            self._mapping = _both(mapping, dtype)
+
+    def forward(self, x_N1C: Tensor) -> Tensor:
+        """(N, 1, C) -> (N, 1, C')."""
+        x_NC = x_N1C.contiguous().numpy()[:, 0]
+        if self._mapping is None:
+            result_N1C = x_N1C.clone()
+        else:
+            weight_NOC, bias_NO = self._mapping
+            mapped_N1C = torch.empty(len(x_NC), 1, weight_NOC.shape[1])
+            self._kernels.product(weight_NOC, x_NC, bias_NO, mapped_N1C.numpy()[:, 0])
+            result_N1C = self._norm(mapped_N1C)
+        self._kernels.block(x_NC, *self._arguments, result_N1C.numpy()[:, 0])
+        return result_N1C
+
+
+def _both(
+    layer: nn.Module, dtype: torch.dtype = torch.float32
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Weight and bias: of a grouped map, packed; of a scale or norm, (N, C) each."""
+    assert isinstance(layer, GroupedLinear | GroupedScale)
+    bias_NO: NDArray[Any] = layer.bias[:, 0].numpy()
+    if isinstance(layer, GroupedLinear):
+        return _packed(layer.weight, dtype), bias_NO
+    return layer.weight[:, 0].numpy(), bias_NO
 
 
 def _packed(weight: Tensor, dtype: torch.dtype) -> NDArray[Any]:
