@@ -10,7 +10,6 @@ and clips are random walks, which changes no time.
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +28,7 @@ import typer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench._memory import watch
 from bench._reference import ReferenceGenerator, ReferenceTrainer
 from mssync import device as devices
 from mssync.data.clips import Clip
@@ -194,32 +195,28 @@ def _training(device: torch.device, limits: dict[str, float]) -> dict[str, float
 
 
 def _peak_memory(whose: str, device: torch.device) -> float:
-    """Most memory of an iteration, in a process of its own."""
-    told = subprocess.run(
-        [sys.executable, "-m", "bench.train", "memory", whose, "--device", device.type],
-        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    return float(told.stdout)
+    """Most MB that two iterations took, in a process of its own: of it, or of its device."""
+    command = [sys.executable, "-m", "bench.train", "memory", whose, "--device", device.type]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    peak_mb = watch(process)
+    told, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return float(told) if device.type == "cuda" else peak_mb
 
 
 @app.command(hidden=True)
 def memory(whose: str, device: str = "cpu") -> None:
-    """Print the most MB that two iterations took: on a CPU of the process, else of the device."""
+    """Make two iterations, and print the most MB that they took on the device."""
     where = devices.choose(device)
     ours, reference, draw = _trainers(where)
-    if whose == "ours":
-        del reference
-    for size in (COUNTED_BATCH, BATCH):
-        if whose == "ours":
-            ours.train(draw(size), 0, report=False)
-        else:
-            reference.train(draw(size))
-    peak_bytes = (
-        torch.cuda.max_memory_allocated(where)
-        if where.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    train: Callable[[Batch], object] = (
+        partial(ours.train, step=0, report=False) if whose == "ours" else reference.train
     )
-    typer.echo(peak_bytes / 1e6)
+    del ours, reference
+    for size in (COUNTED_BATCH, BATCH):
+        train(draw(size))
+    typer.echo(torch.cuda.max_memory_allocated(where) / 1e6 if where.type == "cuda" else 0)
 
 
 def _random_audio(frames: int, generator: Generator, device: torch.device) -> Tensor:
@@ -239,8 +236,8 @@ def _generation(
     works: dict[str, Callable[[], object]] = {
         "reference": lambda: reference.generate(source_PD[None], audio_AM[None]),
         "batch": lambda: generator.generate(source_PD[None], audio_AM[None]),
-        "fp32": lambda: single.generate(source_PD, audio_AM),
-        "bf16": lambda: half.generate(source_PD, audio_AM),
+        "fp32": lambda: _alone(single, source_PD, audio_AM),
+        "bf16": lambda: _alone(half, source_PD, audio_AM),
     }
     for work in works.values():
         work()  # compiles
@@ -265,6 +262,12 @@ def _generation(
     }
 
 
+def _alone(prepared: Prepared, source_PD: Tensor, audio_AM: Tensor) -> Tensor:
+    """Generate on one thread: what is prepared uses one core, and torch's others would wait."""
+    with _one_thread():
+        return prepared.generate(source_PD, audio_AM)
+
+
 def _numbers(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -273,7 +276,7 @@ def _deviation(
     single: Prepared, half: Prepared, source_PD: Tensor, audio_AM: Tensor
 ) -> dict[str, float]:
     """How far weights of 16 bits lead a landmark astray, in crop sides, and how far it went."""
-    exact_TPD, rounded_TPD = (made.generate(source_PD, audio_AM) for made in (single, half))
+    exact_TPD, rounded_TPD = (_alone(made, source_PD, audio_AM) for made in (single, half))
     off_TP = (exact_TPD - rounded_TPD).norm(dim=2)
     moved_TP = (exact_TPD - source_PD).norm(dim=2)
     found = {}
@@ -285,16 +288,25 @@ def _deviation(
 
 
 @contextmanager
-def _one_core() -> Iterator[None]:
-    """This thread, and torch, on one core."""
-    threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    os.sched_setaffinity(0, {max(cores)})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """This thread, and torch, on one core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        with _one_thread():
+            yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _streaming(generator: Generator, device: torch.device) -> dict[str, float]:
