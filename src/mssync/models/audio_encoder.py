@@ -19,6 +19,9 @@ REACH_ROWS = 90
 # From one sample of the coarsest stream to the next.
 PERIOD_FRAMES = 2 ** (STREAMS - 1)
 PERIOD_ROWS = ROWS_PER_FRAME * PERIOD_FRAMES
+# Audio that comes in piece by piece is encoded in pieces of at least so many rows: early, so that
+# little is left to do once the last row comes that a frame waits for.
+ENCODED_ROWS = 16
 
 
 class ConvBlock(Block):
@@ -93,44 +96,62 @@ class AudioEncoder(nn.Module):
         Raises:
             ValueError: If the rows, all told, are not four a frame.
         """
-        to_frames = [RunningBlock(block) for block in self.to_frames]
-        coarser = [RunningBlock(block) for block in self.coarser]
-        streams: list[list[Tensor]] = [[] for _ in range(STREAMS)]  # samples from `done` on
-        waiting: list[Tensor] = []
+        running = RunningEncoder(self)
         rows = done = 0  # rows that came, frames that left: a multiple of eight
-
-        def encode(*, last: bool) -> None:
-            x_1TC = self.standardise(torch.cat(waiting)[None])
-            waiting.clear()
-            for block in to_frames:
-                x_1TC = block.push(x_1TC, last=last)
-            streams[0].append(x_1TC)
-            for stream, block in zip(streams[1:], coarser, strict=True):
-                x_1TC = block.push(x_1TC, last=last)
-                stream.append(x_1TC)
-
-        def leave(ready: int) -> list[Tensor]:
-            leaving = []
-            for scale, stream in enumerate(streams):
-                samples_1TC = torch.cat(stream, dim=1)
-                leaving.append(at_frames(samples_1TC, scale=scale, frames=ready - done))
-                stream[:] = [samples_1TC[:, (ready - done) // 2**scale :]]
-            return leaving
-
         for chunk_AM in chunks:
-            waiting.append(chunk_AM)
+            running.hear(chunk_AM)
             rows += len(chunk_AM)
             ready = (rows - 1 - REACH_ROWS) // PERIOD_ROWS * PERIOD_FRAMES
             if ready > done:
-                encode(last=False)
-                yield leave(ready)
+                yield running.take(ready - done)
                 done = ready
         if rows % ROWS_PER_FRAME:
             raise ValueError(f"audio takes {ROWS_PER_FRAME} rows a frame, found {rows} rows")
         if rows:
-            waiting.append(chunk_AM[:0])
-            encode(last=True)
-            yield leave(rows // ROWS_PER_FRAME)
+            yield running.take(rows // ROWS_PER_FRAME - done, last=True)
+
+
+class RunningEncoder:
+    """An encoder whose audio comes in piece by piece."""
+
+    def __init__(self, encoder: AudioEncoder) -> None:
+        self._standardise = encoder.standardise
+        self._to_frames = [RunningBlock(block) for block in encoder.to_frames]
+        self._coarser = [RunningBlock(block) for block in encoder.coarser]
+        self._waiting: list[Tensor] = []
+        self._streams: list[list[Tensor]] = [[] for _ in range(STREAMS)]  # not yet taken
+
+    def hear(self, audio_AM: Tensor) -> None:
+        """More audio; it is encoded as soon as it is worth it."""
+        self._waiting.append(audio_AM)
+        if sum(map(len, self._waiting)) >= ENCODED_ROWS:
+            self._encode(last=False)
+
+    def take(self, frames: int, *, last: bool = False) -> list[Tensor]:
+        """The four streams (1, T, C) of the next frames, a multiple of eight but at the end.
+
+        Audio that they depend on has come; with the last ones, all audio has.
+        """
+        if self._waiting or last:
+            self._encode(last=last)
+        taken = []
+        for scale, stream in enumerate(self._streams):
+            samples_1TC = torch.cat(stream, dim=1)
+            taken.append(at_frames(samples_1TC, scale=scale, frames=frames))
+            stream[:] = [samples_1TC[:, frames // 2**scale :]]
+        return taken
+
+    def _encode(self, *, last: bool) -> None:
+        mean_M = self._standardise.mean_C
+        audio_AM = torch.cat([mean_M.new_zeros(0, len(mean_M)), *self._waiting])
+        self._waiting.clear()
+        x_1TC = self._standardise(audio_AM[None])
+        for block in self._to_frames:
+            x_1TC = block.push(x_1TC, last=last)
+        self._streams[0].append(x_1TC)
+        for stream, block in zip(self._streams[1:], self._coarser, strict=True):
+            x_1TC = block.push(x_1TC, last=last)
+            stream.append(x_1TC)
 
 
 class RunningBlock:
@@ -149,10 +170,12 @@ class RunningBlock:
         inputs, stride = self._first + kept_1TC.shape[1], self._stride
         complete = inputs if last else inputs - self._pad
         ready = max(self._done, -(-complete // stride))
-        before = self._first // stride
-        made_1TC = kept_1TC.new_zeros(1, 0, self._block.reduce.out_features)
         if ready > self._done:
-            made_1TC = self._block(kept_1TC)[:, self._done - before : ready - before]
+            new = slice(self._done - self._first // stride, ready - self._first // stride)
+            mixed_1TC, plain_1TC = self._block.mix(kept_1TC), kept_1TC[:, ::stride]
+            made_1TC = self._block.pointwise(mixed_1TC[:, new], plain_1TC[:, new])
+        else:
+            made_1TC = kept_1TC.new_zeros(1, 0, self._block.reduce.out_features)
         first = max(0, (ready * stride - self._pad) // stride * stride)
         self._kept = kept_1TC[:, first - self._first :]
         self._first, self._done = first, ready

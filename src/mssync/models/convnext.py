@@ -40,10 +40,17 @@ class Block(nn.Module):
 
     def forward(self, x_NTC: Tensor) -> Tensor:
         """(N, T, inputs) -> (N, ceil(T / stride), outputs)."""
-        mixed_NTC = self.depthwise(x_NTC.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+        return self.pointwise(self.mix(x_NTC), x_NTC[:, :: self.stride])
+
+    def mix(self, x_NTC: Tensor) -> Tensor:
+        """The convolution over time: (N, T, inputs) -> (N, ceil(T / stride), inputs)."""
+        mixed_NTC: Tensor = self.depthwise(x_NTC.transpose(1, 2).unsqueeze(2))
+        return mixed_NTC.squeeze(2).transpose(1, 2)
+
+    def pointwise(self, mixed_NTC: Tensor, x_NTC: Tensor) -> Tensor:
+        """What is done to every sample alone: mixed, and as it came in, -> (N, T, outputs)."""
         branch_NTC: Tensor = self.reduce(F.gelu(self.expand(self.norm(mixed_NTC))))
-        shortcut_NTC: Tensor = self.shortcut(x_NTC[:, :: self.stride])
-        return F.gelu(branch_NTC + shortcut_NTC)
+        return F.gelu(branch_NTC + self.shortcut(x_NTC))
 
 
 class Tower(nn.Module):
