@@ -32,8 +32,8 @@ from mssync.models.generator import (
     GroupedBlock,
     GroupedLinear,
     GroupedScale,
-    TransformerModule,
 )
+from mssync.models.temporal import TransformerModule
 from mssync.params import TrainGenerator
 from mssync.timing import ROWS_PER_FRAME
 
