@@ -258,19 +258,23 @@ def test_a_run_and_the_champion_of_the_store_can_be_named(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(InputError, match="the registry has no champion of"):
         generate("a.npz", choice=Choice(model, champion=True))
-    with tracking.mlflow_run(uri, "test", name="g", key="k", tags={}, params={}) as tracker:
-        tracker.log_files(model, "generator")
     sha256 = checkpoint.sha256(model)
+    with tracking.mlflow_run(uri, "test", name="g", key="k", tags={}, params={}) as tracker:
+        tracker.tag({tracking.MODEL_TAG: sha256})
+        tracker.log_files(model, "generator")
+        tracker.made(sha256)
+    run_id = tracking.recall_run(sha256)
     tracking.register_champion(
         uri,
         name,
-        run_id=tracker.run_id,
+        run_id=run_id,
         artifact="generator",
         tags={"sha256": sha256, "dataset_revision": "r"},
+        card="# A card",
     )
-    by_run = generate("a.npz", choice=Choice(model, run_id=tracker.run_id))
+    by_run = generate("a.npz", choice=Choice(model, run_id=run_id))
     by_name = generate("b.npz", choice=Choice(model, champion=True))
-    assert by_run.model == f"run {tracker.run_id}"
+    assert by_run.model == f"run {run_id}"
     assert by_name.model == "champion, version 1"
     assert by_run.provenance["model_sha256"] == by_name.provenance["model_sha256"] == sha256
     with pytest.raises(ToolError, match="nobody"):

@@ -20,6 +20,7 @@ from mssync.selection.offset import UNKNOWN, find
 from mssync.stages import _offsets, build_dataset
 from mssync.stages._training import packs
 from mssync.tracking import NullTracker
+from mssync.training.group import Group
 from mssync.training.syncers import load_syncer, train_guides
 from tests.handmade import write_inputs
 from tests.talkers import talking_clip
@@ -86,6 +87,7 @@ def workspace(tmp_path_factory, tiny):
         threads=1,
         tracker=NullTracker(),
         out=folder / "syncers",
+        group=Group(),
     )
     return folder
 
