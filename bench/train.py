@@ -43,6 +43,7 @@ from mssync.records import write_text
 from mssync.timing import ROWS_PER_FRAME
 from mssync.training.generator import Trainer
 from mssync.training.group import Group
+from mssync.training.syncers import build_syncer
 
 ROOT = Path(__file__).parents[1]
 BATCH = 16
@@ -81,18 +82,14 @@ def _clips(params: Params) -> Pack:
 
 
 def _guides(params: Params) -> list[Syncer]:
-    size = params.train_syncers
+    bands = params.extract_audio.mel_bands
     return [
-        Syncer(
+        build_syncer(
+            params.train_syncers,
             level=level,
             points=range(POINTS),
             normalise=True,
-            motion_stem=size.motion_stem,
-            motion_widths=size.motion_widths,
-            audio_stem=size.audio_stem,
-            audio_widths=size.audio_widths,
-            blocks=size.blocks,
-            embedding=size.embedding,
+            mel_bands=bands,
         )
         for level in range(4)
     ]

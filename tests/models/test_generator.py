@@ -3,6 +3,7 @@ import torch
 
 from mssync.models.audio_encoder import AudioEncoder, at_frames
 from mssync.models.generator import Generator
+from tests.models.small import GENERATOR
 
 PAPER = {
     "coordinate_hidden": [272, 1088],
@@ -18,25 +19,11 @@ PAPER = {
     "branch_blocks": 3,
     "branch_expansion": 4,
 }
-SMALL = {
-    "coordinate_hidden": [16, 24],
-    "width": 16,
-    "temporal_module": "transformer",
-    "temporal": 8,
-    "layers": 1,
-    "heads": 2,
-    "feedforward": 24,
-    "history_frames": 4,
-    "audio_widths": [8, 8, 12, 16],
-    "branch_width": 16,
-    "branch_blocks": 1,
-    "branch_expansion": 2,
-}
 
 
 def small(**changes):
     torch.manual_seed(0)
-    model = Generator(**SMALL | changes)
+    model = Generator(**GENERATOR | changes)
     model.velocity_scale_X.fill_(0.05)
     return model
 
@@ -49,7 +36,7 @@ def generator():
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)
-    return AudioEncoder(widths=SMALL["audio_widths"])
+    return AudioEncoder(widths=GENERATOR["audio_widths"])
 
 
 @pytest.fixture

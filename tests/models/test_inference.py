@@ -4,26 +4,13 @@ import torch
 from mssync.models.generator import Generator
 from mssync.models.inference import _CastMaps, _weights, prepare
 from mssync.models.maps import affine
-
-SMALL = {
-    "coordinate_hidden": [16, 24],
-    "width": 16,
-    "temporal": 8,
-    "layers": 1,
-    "heads": 2,
-    "feedforward": 24,
-    "history_frames": 4,
-    "audio_widths": [8, 8, 12, 16],
-    "branch_width": 16,
-    "branch_blocks": 1,
-    "branch_expansion": 2,
-}
+from tests.models import small
 
 
 @pytest.fixture(params=["transformer", "lstm"])
 def generator(request):
     torch.manual_seed(0)
-    model = Generator(**SMALL, temporal_module=request.param)
+    model = Generator(**small.GENERATOR | {"temporal_module": request.param})
     model.velocity_scale_X.fill_(0.01)
     return model
 

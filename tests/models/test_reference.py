@@ -16,25 +16,12 @@ from mssync.losses.sync import pyramid_sync_loss
 from mssync.models.critics import Critics
 from mssync.models.generator import Generator
 from mssync.models.maps import GatheredMaps, affine
-from mssync.models.syncer import Syncer
 from mssync.params import TrainGenerator, load
 from mssync.training.generator import Trainer
 from mssync.training.group import Group
+from tests.models import small
 
-SIZE = {
-    "coordinate_hidden": [16, 24],
-    "width": 16,
-    "temporal_module": "transformer",
-    "temporal": 8,
-    "layers": 1,
-    "heads": 2,
-    "feedforward": 24,
-    "history_frames": 6,
-    "audio_widths": [8, 8, 12, 16],
-    "branch_width": 16,
-    "branch_blocks": 2,
-    "branch_expansion": 2,
-}
+SIZE = small.GENERATOR | {"history_frames": 6, "branch_blocks": 2}
 
 
 @pytest.fixture
@@ -63,18 +50,7 @@ def critics():
 
 
 def guide(level):
-    torch.manual_seed(level)
-    return Syncer(
-        level=level,
-        points=range(68),
-        normalise=True,
-        motion_stem=8,
-        motion_widths=[8, 8, 8, 8],
-        audio_stem=8,
-        audio_widths=[8, 8, 8, 8],
-        blocks=[1, 1, 1, 1],
-        embedding=8,
-    ).requires_grad_(False)
+    return small.syncer(level).requires_grad_(False)
 
 
 def faces(frames, random):
@@ -132,15 +108,14 @@ def test_the_sync_loss_is_the_references(random):
 
 
 @pytest.mark.parametrize("module", ["transformer", "lstm"])
-def test_gathered_gradients_are_those_of_every_step(module, random, monkeypatch):
+def test_gathered_gradients_are_those_of_every_step(module, random):
     torch.manual_seed(0)
     generator = Generator(**SIZE | {"temporal_module": module}).double()
     observed, audio = faces(3, random), speech(12, random)
     found = []
-    for maps in (GatheredMaps, lambda: affine):
-        monkeypatch.setattr("mssync.models.generator.GatheredMaps", maps)
+    for maps in (GatheredMaps(), affine):
         generator.zero_grad()
-        generator(observed, audio)[:, -1].square().sum().backward()
+        generator(observed, audio, maps=maps)[:, -1].square().sum().backward()
         found.append([parameter.grad for parameter in generator.parameters()])
     torch.testing.assert_close(*found)
 

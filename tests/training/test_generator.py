@@ -6,13 +6,13 @@ from mssync.data.clips import Clip
 from mssync.data.pack import pack_clips
 from mssync.errors import InputError, ParamsError, TrainingDivergedError
 from mssync.models.generator import Generator
-from mssync.models.syncer import Syncer
 from mssync.params import TrainGenerator
 from mssync.tracking import NullTracker
 from mssync.training import checkpoint
 from mssync.training.generator import fit, load_generator
 from mssync.training.group import Group
 from tests.history import RATES, History
+from tests.models.small import syncer
 
 CPU = torch.device("cpu")
 ALONE = Group()
@@ -97,21 +97,6 @@ def clip(seed, frames=40):
     motion = rng.uniform(0.3, 0.7, (1, 68, 2)) + walk
     audio = rng.normal(-5, 3, (4 * frames, 26))
     return Clip(str(seed), str(seed), "train", motion.astype("f4"), audio.astype("f4"))
-
-
-def syncer(level):
-    torch.manual_seed(level)
-    return Syncer(
-        level=level,
-        points=range(68),
-        normalise=True,
-        motion_stem=8,
-        motion_widths=[8, 8, 8, 8],
-        audio_stem=8,
-        audio_widths=[8, 8, 8, 8],
-        blocks=[1, 1, 1, 1],
-        embedding=8,
-    )
 
 
 def train(

@@ -53,11 +53,11 @@ class Line:
         self.after[step] = copy.deepcopy(self.kept.state_dict())
         return {"loss": loss, "grad_norm": norm}
 
-    def judge(self, module):
+    def validate(self, module):
         if not self._judged:
             return None
         loss = self._judged[min(self.batches[-1], len(self._judged) - 1)]
-        return loop.Judgement(loss, {"val_loss": loss})
+        return loop.Validation(loss, {"val_loss": loss})
 
 
 def draw(step):

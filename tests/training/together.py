@@ -9,6 +9,7 @@ import torch
 from mssync.training.group import joined
 from mssync.training.syncers import train_guides
 from tests.history import History
+from tests.models import small
 from tests.training import test_generator, test_syncers
 
 
@@ -22,7 +23,7 @@ def train(out, group, history):
         validate_every_steps=2,
         checkpoint_every_steps=2,
     )
-    guides = [test_generator.syncer(0), test_generator.syncer(1)]
+    guides = [small.syncer(0), small.syncer(1)]
     test_generator.train(
         out, params, guides=guides, val=[test_generator.clip(5)], tracker=history, group=group
     )

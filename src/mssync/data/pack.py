@@ -31,6 +31,7 @@ from mssync.timing import ROWS_PER_FRAME
 logger = logging.getLogger(__name__)
 
 _FACTS = "facts.npz"
+ALL = slice(None)  # of a batch that nobody shares
 
 
 @dataclass(frozen=True)

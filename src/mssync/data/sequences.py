@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mssync.data.augment import augmentation, uniforms
-from mssync.data.pack import Pack
+from mssync.data.pack import ALL, Pack
 from mssync.errors import StageFailedError
 from mssync.timing import ROWS_PER_FRAME
 
 logger = logging.getLogger(__name__)
-
-ALL = slice(None)
 
 
 @dataclass(frozen=True)

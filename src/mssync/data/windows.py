@@ -16,12 +16,11 @@ from torch import Tensor
 
 from mssync import pyramid
 from mssync.data.augment import augmentation, uniforms
-from mssync.data.pack import Pack
+from mssync.data.pack import ALL, Pack
 
 # `cross_clip`: a group is pooled over clips. `same_clip`: it comes from one clip, which is harder.
 Pairs = Literal["cross_clip", "same_clip"]
 
-ALL = slice(None)
 MIN_GROUP = 4
 SPACING = pyramid.MOTION_WINDOW
 

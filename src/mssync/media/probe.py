@@ -79,13 +79,7 @@ def probe(path: Path, *, max_pixels: int) -> Probe:
         ClipRejectedError: `not_a_video`, `no_video`, `corrupt`, `bad_timestamps`, `too_costly`, or
             `unreadable`.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise ClipRejectedError(
-            "unreadable", f"the file cannot be read: {error.strerror}"
-        ) from error
+    head = read_head(path)
     _refuse_other_kinds(head)
     try:
         picture = decode.read_picture(path, max_pixels=max_pixels)
@@ -95,6 +89,21 @@ def probe(path: Path, *, max_pixels: int) -> Probe:
             raise ClipRejectedError("not_a_video", "it is of no known kind") from error
         raise
     return Probe(clock, picture.width_px, picture.height_px, picture.format, picture.video_codec)
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file, by which its kind is known.
+
+    Raises:
+        ClipRejectedError: `unreadable`.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise ClipRejectedError(
+            "unreadable", f"the file cannot be read: {error.strerror}"
+        ) from error
 
 
 def _refuse_other_kinds(head: bytes) -> None:

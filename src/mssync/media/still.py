@@ -14,7 +14,6 @@ from mssync.media import decode, probe
 from mssync.media.decode import Frame
 from mssync.timing import frame_time_s, nearest_frame
 
-_HEAD_BYTES = 64
 _PHOTO = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF.{4}WEBP|BM.{4}\0\0\0\0|II\*\0|MM\0\*", re.DOTALL)
 _HEIF = re.compile(rb".{4}ftyp(heic|heix|hevc|mif1|msf1|avif)", re.DOTALL)
 
@@ -25,13 +24,7 @@ def is_photo(path: Path) -> bool:
     Raises:
         ClipRejectedError: `unreadable`; `not_a_video` if it is a photo that cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise ClipRejectedError(
-            "unreadable", f"the file cannot be read: {error.strerror}"
-        ) from error
+    head = probe.read_head(path)
     if _HEIF.match(head):
         raise ClipRejectedError("not_a_video", "it is HEIF or AVIF: save it as PNG or JPEG")
     return bool(_PHOTO.match(head))

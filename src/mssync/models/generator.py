@@ -98,12 +98,16 @@ class Generator(nn.Module):
         streams: list[Tensor] = self.audio(audio_BAM)
         return streams
 
-    def forward(self, observed_BOPD: Tensor, audio_BAM: Tensor) -> Tensor:
+    def forward(
+        self, observed_BOPD: Tensor, audio_BAM: Tensor, *, maps: Maps | None = None
+    ) -> Tensor:
         """Roll out: teacher-forced over the observed frames, free-running after them.
 
         Args:
             observed_BOPD: Real frames, shape (B, O, 68, 2), in crop units.
             audio_BAM: Log mel energies, shape (B, 4 T, M), T >= O; row 0 goes with frame 0.
+            maps: How the linear maps of a step are computed; None: with gradients made once for
+                all steps where there are any, else one by one.
 
         Returns:
             Shape (B, T, 68, 2): the first real frame, the observed frames 1..O-1 reconstructed
@@ -119,7 +123,8 @@ class Generator(nn.Module):
         heard = self.branches.hear(self.encode_audio(audio_BAM)).unbind(1)
         real = observed_BOPD.flatten(2).unbind(1)
         memory = self.temporal.start()
-        maps = GatheredMaps() if torch.is_grad_enabled() else affine
+        if maps is None:
+            maps = GatheredMaps() if torch.is_grad_enabled() else affine
         positions = [real[0]]
         for frame in range(1, frames):
             fed_BX = real[frame - 1] if frame <= observed else positions[-1]

@@ -9,6 +9,7 @@ from typing import Any
 
 from mssync.render.card import Table, table_lines
 from mssync.render.plots import number
+from mssync.render.report import POINTS
 
 _SYNC = {"lse_d": "LSE-D, distance of motion and sound at the best shift (lower is better)"}
 _MORE_SYNC = {
@@ -19,7 +20,6 @@ _COUPLINGS = {
     "head_speed_loudness": "Correlation of head speed with loudness",
     "mouth_opening_loudness": "Correlation of mouth opening with loudness",
 }
-_POINTS = {"all": "all points", "no_lips": "without lips"}
 _CEILING = "ground_truth"
 _OWN = (
     *("value", "low", "high", "n", "padded_sequences"),
@@ -283,7 +283,7 @@ def _sync_tables(scored: Mapping[str, Any], scores: Mapping[str, str]) -> list[s
             for level, entry in levels.items():
                 theirs = reigning.get(score, {}).get(points, {}).get(level)
                 beside = {"champion": theirs["value"]} if theirs else {}
-                name = (_POINTS.get(points, points), level.removeprefix("level"))
+                name = (POINTS.get(points, points), level.removeprefix("level"))
                 entries.append((name, {**entry, **beside}))
         lines += _table(title, ("points", "level"), entries)
     return lines

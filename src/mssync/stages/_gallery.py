@@ -16,10 +16,10 @@ from mssync.metrics.baselines import RETRIEVAL
 from mssync.metrics.bootstrap import Estimate
 from mssync.render import gallery
 from mssync.render.gallery import GalleryEntry, MetricRow, MetricTable, SyncPlot
+from mssync.render.report import POINTS
 from mssync.stages._scores import Excerpt, Motion, Scores, SyncScores
 from mssync.timing import SAMPLES_PER_FRAME
 
-POINTS = {"all": "all points", "no_lips": "without lips"}
 LABELS = {
     sync.CEILING: "Ground truth",
     sync.OTHER_AUDIO: "Another clip's audio",

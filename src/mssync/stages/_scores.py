@@ -186,17 +186,14 @@ def score(
     return Scores(
         score_sync(motions, pieces, evaluators, params, kernel=kernel, seed=seed, device=device),
         score_coupling(motions, pieces, params, seed),
-        {
-            name: score_frechet(
-                made,
-                pieces,
-                [clip.motion_TPD for clip in training],
-                evaluators["all"][0],
-                axes=params.frechet_axes,
-                device=device,
-            )
-            for name, made in motions.items()
-        },
+        score_frechet(
+            motions,
+            pieces,
+            [clip.motion_TPD for clip in training],
+            evaluators["all"][0],
+            axes=params.frechet_axes,
+            device=device,
+        ),
         {name: score_rigidity(made, pieces) for name, made in motions.items()},
     )
 
@@ -261,25 +258,26 @@ def sync_metrics(scores: SyncScores, system: str) -> dict[str, Any]:
 
 
 def score_frechet(
-    motions: Sequence[Motion],
+    motions: Mapping[str, Sequence[Motion]],
     pieces: Sequence[Excerpt],
     training: Sequence[Motion],
     judge: Evaluator,
     *,
     axes: int,
     device: torch.device,
-) -> dict[str, Any]:
-    """Fréchet distances of a system to the ground truth, N beside each."""
+) -> dict[str, dict[str, Any]]:
+    """Fréchet distances of every system to the ground truth, N beside each: system -> distance."""
     real = [piece.motion_TPD for piece in pieces]
     features: dict[str, Callable[[Sequence[Motion]], NDArray[np.float64]]] = {
         "fd_frame": frechet.frame_features,
         "fd_time": frechet.time_features,
         "fd_motion": lambda given: frechet.motion_features(given, judge, device=str(device)),
     }
-    found = {}
+    found: dict[str, dict[str, Any]] = {system: {} for system in motions}
     for name, extract in features.items():
-        basis = frechet.principal_axes(extract(training), axes)
-        found[name] = asdict(frechet.frechet(extract(real), extract(motions), basis=basis))
+        basis, truth = frechet.principal_axes(extract(training), axes), extract(real)
+        for system, made in motions.items():
+            found[system][name] = asdict(frechet.frechet(truth, extract(made), basis=basis))
     return found
 
 

@@ -29,7 +29,7 @@ from mssync.params import TrainGenerator
 from mssync.tracking import Tracker
 from mssync.training import checkpoint, loop
 from mssync.training.group import Group
-from mssync.training.loop import Judgement, Outcome, Terms, descend
+from mssync.training.loop import Outcome, Terms, Validation, descend
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class Trainer:
         return {f"train/{name}": term for name, term in terms.items()}
 
     @torch.no_grad()
-    def judge(self, module: nn.Module) -> Judgement | None:
+    def validate(self, module: nn.Module) -> Validation | None:
         """Score weights on the centre of every validation clip that is long enough.
 
         Better are those whose position and sync terms, at their weights, are less; where these
@@ -260,7 +260,7 @@ class Trainer:
             loss += weights.sync * sum(synced) / len(synced)
         if not (weights.position or (weights.sync and synced)):
             loss = scores["position"]
-        return Judgement(loss, {f"val/{name}": value for name, value in scores.items()})
+        return Validation(loss, {f"val/{name}": value for name, value in scores.items()})
 
     def sync_windows(self, context_frames: int) -> dict[int, int]:
         """Windows of a sequence that each level's guide scores; 0: the level is left out."""

@@ -31,7 +31,7 @@ B = TypeVar("B", contravariant=True)
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Validation:
     """What a network is worth on the fixed validation set.
 
     Attributes:
@@ -61,7 +61,7 @@ class Trainee(Protocol[B]):
     def train(self, batch: B, step: int, *, report: bool) -> Terms:
         """Make one optimisation step; terms that weigh nothing are needed in a report only."""
 
-    def judge(self, module: nn.Module) -> Judgement | None:
+    def validate(self, module: nn.Module) -> Validation | None:
         """Score weights of `kept` on what is not trained on; None where there is nothing."""
 
 
@@ -127,22 +127,22 @@ def run(
         InputError: If the processes of a group do not see the same checkpoints.
     """
     settings = plan.settings
-    course = _Course(trainee, plan, group)
-    pace = Pace(course.step, plan.steps, plan.samples)
+    progress = _Progress(trainee, plan, group)
+    pace = Pace(progress.step, plan.steps, plan.samples)
     terms: dict[str, float] = {}
     with termination() as asked:
-        steps = range(course.step, plan.steps)
+        steps = range(progress.step, plan.steps)
         for step, batch in zip(steps, prefetched(draw, steps, threads=plan.threads), strict=True):
             last = step + 1 == plan.steps
             reports = last or step % settings.log_every_steps == 0
             _set_rates(trainee.optimisers, rate_factor(step, plan.steps, settings))
             raw = trainee.train(batch, step, report=reports)
-            course.advance()
+            progress.advance()
 
             # validate
-            judges = last or _due(step, settings.validate_every_steps)
-            scores = course.judge() if judges else {}
-            ends = last or course.exhausted
+            validates = last or _due(step, settings.validate_every_steps)
+            scores = progress.validate() if validates else {}
+            ends = last or progress.exhausted
 
             # report: .item() waits for the GPU, so only now and then, and before it is stored
             stops = group.any(asked()) and not ends
@@ -151,11 +151,11 @@ def run(
                 terms = _finite(raw, plan, step, group)
             if reports or scores:
                 shown = (terms if reports or ends else {}) | scores
-                _report(plan, step, shown, pace.at(step + 1), tracker)
+                _report(plan, step, shown, pace.at(step + 1), tracker, group)
 
             # store, stop
             if stores:
-                course.store()
+                progress.store()
             if stops:
                 raise TrainingStoppedError(
                     f"{_named(plan)}stopped by SIGTERM after step {step + 1} of {plan.steps}; "
@@ -163,10 +163,10 @@ def run(
                 )
             if ends:
                 break
-    return course.outcome(terms)
+    return progress.outcome(terms)
 
 
-class _Course:
+class _Progress:
     """How far a training has come, and all that its next step depends on.
 
     Attributes:
@@ -200,17 +200,17 @@ class _Course:
             update_average(self._average, self._trainee.kept, decay)
         self.step += 1
 
-    def judge(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Score the weights, and keep those that are better than all before them."""
         module = self._average or self._trainee.kept
-        judgement = self._trainee.judge(module)
-        if judgement is None:
+        validation = self._trainee.validate(module)
+        if validation is None:
             return {}
-        scores = dict(judgement.scores)
+        scores = dict(validation.scores)
         if self._best is None:
             self._scores = scores
             return scores
-        loss = torch.tensor(judgement.loss)
+        loss = torch.tensor(validation.loss)
         self._group.average([loss])  # so that all processes decide alike
         if loss.item() < self._loss:
             self._loss, self._waited, self._scores = loss.item(), 0, scores
@@ -346,10 +346,17 @@ def _set_rates(optimisers: Mapping[str, torch.optim.Optimizer], factor: float) -
 
 
 def _report(
-    plan: Plan, step: int, values: dict[str, float], rates: dict[str, float], tracker: Tracker
+    plan: Plan,
+    step: int,
+    values: dict[str, float],
+    rates: dict[str, float],
+    tracker: Tracker,
+    group: Group,
 ) -> None:
     tracked = values | rates
     tracker.log({f"{plan.prefix}{name}": value for name, value in tracked.items()}, step)
+    if not group.leads:
+        return
     logger.info(
         "%sstep %6d of %d  %.3g steps/s  %s left  %s",
         *(_named(plan), step, plan.steps, rates["steps_per_s"], duration(rates["left_s"])),

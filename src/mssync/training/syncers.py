@@ -32,7 +32,7 @@ from mssync.params import TrainSyncers
 from mssync.tracking import Tracker
 from mssync.training import checkpoint, loop
 from mssync.training.group import Group
-from mssync.training.loop import Judgement, Outcome, Terms, descend
+from mssync.training.loop import Outcome, Terms, Validation, descend
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +174,33 @@ def train_evaluators(
     return metrics
 
 
+def build_syncer(
+    params: TrainSyncers, *, level: int, points: Sequence[int], normalise: bool, mel_bands: int
+) -> Syncer:
+    """A syncer of the sizes and inputs that the parameters name, with fresh weights.
+
+    Args:
+        params: The `train_syncers` section.
+        level: Level of the pyramid.
+        points: Indices of the iBUG-68 points that it sees.
+        normalise: True for guides.
+        mel_bands: Audio channels.
+    """
+    return Syncer(
+        level=level,
+        points=points,
+        normalise=normalise,
+        motion_stem=params.motion_stem,
+        motion_widths=params.motion_widths,
+        audio_stem=params.audio_stem,
+        audio_widths=params.audio_widths,
+        blocks=params.blocks,
+        embedding=params.embedding,
+        mel_bands=mel_bands,
+        inputs=params.inputs,
+    )
+
+
 def load_syncers(folder: Path, device: torch.device) -> list[Syncer]:
     """Read a pyramid, frozen, lowest level first.
 
@@ -299,18 +326,12 @@ def _build(network: _Network, windows: Windows, setting: _Setting, seed: int) ->
     params, known = setting.params, setting.packs["train"].statistics
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        syncer = Syncer(
+        syncer = build_syncer(
+            params,
             level=network.level,
             points=POINT_SETS[network.points],
             normalise=network.guide,
-            motion_stem=params.motion_stem,
-            motion_widths=params.motion_widths,
-            audio_stem=params.audio_stem,
-            audio_widths=params.audio_widths,
-            blocks=params.blocks,
-            embedding=params.embedding,
             mel_bands=len(known.audio_mean_M),
-            inputs=params.inputs,
         )
     syncer.to(setting.device)
     if params.standardise:
@@ -385,7 +406,7 @@ class _Training:
         return terms | ({"temperature": self.temperature()} if self.network.guide else {})
 
     @torch.inference_mode()
-    def judge(self, module: nn.Module) -> Judgement | None:
+    def validate(self, module: nn.Module) -> Validation | None:
         """Loss and accuracy@1 on all groups of the validation speakers."""
         if not self._val:
             return None
@@ -396,7 +417,7 @@ class _Training:
         losses = [self._loss(motion, audio, margin=0.0, shift=1).item() for motion, audio in groups]
         loss = sum(losses) / len(losses)
         accuracy = accuracy_at_1((motion_GNE[0], audio_GNE[0]) for motion_GNE, audio_GNE in groups)
-        return Judgement(loss, {"val_loss": loss, "val_accuracy": accuracy.value})
+        return Validation(loss, {"val_loss": loss, "val_accuracy": accuracy.value})
 
     def _loss(self, motion_GNE: Tensor, audio_GNE: Tensor, *, margin: float, shift: int) -> Tensor:
         """InfoNCE of a guide, SyncNet's loss of an evaluator with audio `shift` windows on."""

@@ -1,0 +1,36 @@
+"""Networks small enough for tests, of the shapes of the large ones."""
+
+import torch
+
+from mssync.models.syncer import Syncer
+
+GENERATOR = {
+    "coordinate_hidden": [16, 24],
+    "width": 16,
+    "temporal_module": "transformer",
+    "temporal": 8,
+    "layers": 1,
+    "heads": 2,
+    "feedforward": 24,
+    "history_frames": 4,
+    "audio_widths": [8, 8, 12, 16],
+    "branch_width": 16,
+    "branch_blocks": 1,
+    "branch_expansion": 2,
+}
+
+
+def syncer(level):
+    """A guide of a level, its weights drawn by the level."""
+    torch.manual_seed(level)
+    return Syncer(
+        level=level,
+        points=range(68),
+        normalise=True,
+        motion_stem=8,
+        motion_widths=[8, 8, 8, 8],
+        audio_stem=8,
+        audio_widths=[8, 8, 8, 8],
+        blocks=[1, 1, 1, 1],
+        embedding=8,
+    )
