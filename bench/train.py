@@ -1,10 +1,12 @@
 """What an iteration of the generator's training and a generated frame cost, at the paper's size.
 
-    python -m bench.train [--json FILE] [--device cpu|cuda] [--part training ...]
+    python -m bench.train [--json FILE] [--device cpu|cuda] [--precision float32|bfloat16]
+        [--part training ...]
 
 Ours and a plain reference (`bench/_reference.py`) of the same weights take turns, so that whatever
 else the machine does disturbs both; medians are printed. The machine's limits are measured in the
-same run: arithmetic by a large product, memory by the sum of a large buffer. Weights are untrained
+same run: arithmetic by a large product, memory by the sum of a large buffer. The precision is that
+of our training; the reference's is float32. Weights are untrained
 and clips are random walks, which changes no time.
 """
 
@@ -42,22 +44,30 @@ from mssync.params import Params, load
 from mssync.records import write_text
 from mssync.timing import ROWS_PER_FRAME
 from mssync.training.generator import Trainer
+from mssync.training.graph import EAGER_CALLS
 from mssync.training.group import Group
 from mssync.training.syncers import build_syncer
 
 ROOT = Path(__file__).parents[1]
 BATCH = 16
 COUNTED_BATCH = 2  # operations are counted at this one: they are proportional
-TRAINING_S = 60.0
-GENERATING_S = 20.0
+TRAINING_S = 30.0
+GENERATING_S = 15.0
 FRAMES = 120
 LONG_FRAMES = 1000
 STREAMED_FRAMES = 10_000
 SETTLED_FRAMES = 1000
 BUFFER_BYTES = 512 * 2**20
-MATRIX = 2048
+MATRIX = {"cpu": 2048, "cuda": 8192}
 
 app = typer.Typer(add_completion=False)
+
+
+class Precision(StrEnum):
+    """Of our training."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
 
 
 class Part(StrEnum):
@@ -95,11 +105,15 @@ def _guides(params: Params) -> list[Syncer]:
     ]
 
 
-def _trainers(device: torch.device) -> tuple[Trainer, ReferenceTrainer, Callable[[int], Batch]]:
+def _trainers(
+    device: torch.device, precision: Precision
+) -> tuple[Trainer, ReferenceTrainer, Callable[[int], Batch]]:
     """Ours, the reference with the same weights, and what draws a batch of a size for both."""
     params = load(ROOT / "params.cluster.yaml")
     pack = _clips(params)
     section, kernel = params.train_generator, params.train_syncers.kernel
+    loop = section.loop.model_copy(update={"precision": precision})
+    section = section.model_copy(update={"loop": loop})
     ours = Trainer(
         pack.statistics,
         pack_clips([]),
@@ -136,9 +150,10 @@ def _in_turn(
     return found
 
 
-def _limits(device: torch.device) -> dict[str, float]:
+def _limits(device: torch.device, precision: Precision) -> dict[str, float]:
     """Arithmetic and memory: the best of several tries, and of one thread and all."""
-    matrix = torch.randn(MATRIX, MATRIX, device=device)
+    size = MATRIX[device.type]
+    matrix = torch.randn(size, size, device=device, dtype=getattr(torch, precision))
     buffer = torch.randn(BUFFER_BYTES // 4, device=device)
     threads = torch.get_num_threads()
     bandwidth = 0.0
@@ -148,7 +163,7 @@ def _limits(device: torch.device) -> dict[str, float]:
         bandwidth = max(bandwidth, BUFFER_BYTES / fastest_s)
     fastest_s = min(_timed(lambda: matrix @ matrix, device) for _ in range(8))
     return {
-        "peak_gflops": 2 * MATRIX**3 / fastest_s / 1e9,
+        "peak_gflops": 2 * size**3 / fastest_s / 1e9,
         "bandwidth_gb_s": bandwidth / 1e9,
     }
 
@@ -160,19 +175,22 @@ def _operations(ours: Trainer, batch: Batch) -> float:
     return float(counter.get_total_flops()) * BATCH / COUNTED_BATCH
 
 
-def _training(device: torch.device, limits: dict[str, float]) -> dict[str, float]:
-    ours, reference, draw = _trainers(device)
+def _training(
+    device: torch.device, precision: Precision, limits: dict[str, float]
+) -> dict[str, float]:
+    ours, reference, draw = _trainers(device, precision)
     few, batch = draw(COUNTED_BATCH), draw(BATCH)
     reference.train(few)
     operations = _operations(ours, few)
-    rounds = _in_turn(
-        {
-            "reference": lambda: reference.train(batch),
-            "ours": lambda: ours.train(batch, 0, report=False),
-        },
-        device,
-        seconds=TRAINING_S,
-    )
+    works: dict[str, Callable[[], object]] = {
+        "reference": lambda: reference.train(batch),
+        "ours": lambda: ours.train(batch, 0, report=False),
+    }
+    if device.type == "cuda":
+        for work in works.values():
+            for _ in range(EAGER_CALLS + 1):
+                work()
+    rounds = _in_turn(works, device, seconds=TRAINING_S)
     iteration_s, reference_s = (statistics.median(rounds[name]) for name in ("ours", "reference"))
     pairs = zip(rounds["reference"], rounds["ours"], strict=True)
     windows = sum(ours.sync_windows(0).values()) * BATCH
@@ -186,14 +204,15 @@ def _training(device: torch.device, limits: dict[str, float]) -> dict[str, float
         "windows_per_s": windows / iteration_s,
         "iteration_gflop": operations / 1e9,
         "peak_fraction": operations / 1e9 / iteration_s / limits["peak_gflops"],
-        "peak_memory_mb": _peak_memory("ours", device),
-        "reference_peak_memory_mb": _peak_memory("reference", device),
+        "peak_memory_mb": _peak_memory("ours", device, precision),
+        "reference_peak_memory_mb": _peak_memory("reference", device, precision),
     }
 
 
-def _peak_memory(whose: str, device: torch.device) -> float:
-    """Most MB that two iterations took, in a process of its own: of it, or of its device."""
-    command = [sys.executable, "-m", "bench.train", "memory", whose, "--device", device.type]
+def _peak_memory(whose: str, device: torch.device, precision: Precision) -> float:
+    """Most MB that iterations took, in a process of its own: of it, or of its device."""
+    options = ["--device", device.type, "--precision", precision]
+    command = [sys.executable, "-m", "bench.train", "memory", whose, *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     peak_mb = watch(process)
     told, _ = process.communicate()
@@ -203,15 +222,15 @@ def _peak_memory(whose: str, device: torch.device) -> float:
 
 
 @app.command(hidden=True)
-def memory(whose: str, device: str = "cpu") -> None:
-    """Make two iterations, and print the most MB that they took on the device."""
+def memory(whose: str, device: str = "cpu", precision: Precision = Precision.FLOAT32) -> None:
+    """Make iterations until nothing new is made, and print the most MB they took on the device."""
     where = devices.choose(device)
-    ours, reference, draw = _trainers(where)
+    ours, reference, draw = _trainers(where, precision)
     train: Callable[[Batch], object] = (
         partial(ours.train, step=0, report=False) if whose == "ours" else reference.train
     )
     del ours, reference
-    for size in (COUNTED_BATCH, BATCH):
+    for size in (COUNTED_BATCH, *[BATCH] * (EAGER_CALLS + 1 if where.type == "cuda" else 1)):
         train(draw(size))
     typer.echo(torch.cuda.max_memory_allocated(where) / 1e6 if where.type == "cuda" else 0)
 
@@ -354,13 +373,16 @@ def main(
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of our training; the reference's is float32.")
+    ] = Precision.FLOAT32,
     part: Annotated[list[Part] | None, typer.Option(help="Parts, instead of all.")] = None,
 ) -> None:
     """Measure, and print a table."""
     if context.invoked_subcommand:
         return
     where = devices.choose(device)
-    limits = _limits(where)
+    limits = _limits(where, precision)
     params = load(ROOT / "params.cluster.yaml").train_generator
     torch.manual_seed(0)
     generator = Generator(**params.generator.model_dump()).to(where).eval()
@@ -372,7 +394,7 @@ def main(
     if Part.STREAMING in parts:
         figures |= _streaming(generator, where)
     if Part.TRAINING in parts:
-        figures |= _training(where, limits)
+        figures |= _training(where, precision, limits)
     for name, value in figures.items():
         typer.echo(f"{name:<28}{value:>12.4g}")
     if json_file:

@@ -1,8 +1,11 @@
 """Where, with how many threads and how precisely torch works."""
 
 import os
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from mssync.errors import ParamsError
 from mssync.params import Run
@@ -43,6 +46,22 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
         precision: `float32` or `bfloat16`.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def constant(values: Sequence[int], device: torch.device) -> Tensor:
+    """Whole numbers on a device, copied there once: each copy would wait for a GPU.
+
+    Args:
+        values: What does not change from call to call; do not change the tensor either.
+        device: Where they are wanted.
+    """
+    return _constant(tuple(values), device)
+
+
+@lru_cache(maxsize=256)
+def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):  # so that it serves with gradients, too
+        return torch.tensor(values, device=device)
 
 
 def choose(device: str) -> torch.device:

@@ -237,6 +237,9 @@ class Loop(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         description="Of the forward pass; weights, losses and positions stay float32."
     )
+    cuda_graph: bool = Field(
+        description="On a GPU, record a step and replay it; several processes never do."
+    )
     warmup_steps: int = Field(ge=0, description="Steps in which learning rates rise from 0.")
     decay: Literal["constant", "linear", "cosine"] = Field(
         description="Of the learning rates after the warm-up, to 0 at the last step."

@@ -33,7 +33,10 @@ def down(stream_BTC: Tensor, *, kernel: int = 7) -> Tensor:
     """
     _check(kernel, stream_BTC.shape[1])
     pad = kernel // 2
-    padded_BCT = F.pad(stream_BTC.transpose(1, 2), (pad, pad), mode="reflect")
+    # As F.pad's reflection, whose gradient is not the same every time on a GPU.
+    before_BTC, after_BTC = stream_BTC[:, 1 : pad + 1], stream_BTC[:, -pad - 1 : -1]
+    reflected = [before_BTC.flip(1), stream_BTC, after_BTC.flip(1)] if pad else [stream_BTC]
+    padded_BCT = torch.cat(reflected, dim=1).transpose(1, 2)
     return F.avg_pool1d(padded_BCT, kernel, stride=2).transpose(1, 2)
 
 

@@ -28,6 +28,7 @@ SILENT = {
 EVERY = dict.fromkeys(SILENT, 1.0)
 LOOP = {
     "precision": "float32",
+    "cuda_graph": True,
     "warmup_steps": 0,
     "decay": "constant",
     "max_grad_norm": 1.0,
@@ -100,7 +101,17 @@ def clip(seed, frames=40):
 
 
 def train(
-    out, params, *, train=(), val=(), guides=(), tracker=None, key="k", threads=1, group=ALONE
+    out,
+    params,
+    *,
+    train=(),
+    val=(),
+    guides=(),
+    tracker=None,
+    key="k",
+    threads=1,
+    group=ALONE,
+    device=CPU,
 ):
     return fit(
         pack_clips(train or [clip(0), clip(1)]),
@@ -109,7 +120,7 @@ def train(
         params,
         kernel=7,
         seed=0,
-        device=CPU,
+        device=device,
         threads=threads,
         tracker=tracker or NullTracker(),
         out=out,

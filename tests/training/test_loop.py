@@ -20,6 +20,7 @@ from tests.history import History
 ROOT = Path(__file__).parents[2]
 PLAIN = {
     "precision": "float32",
+    "cuda_graph": True,
     "warmup_steps": 0,
     "decay": "constant",
     "max_grad_norm": 0.0,

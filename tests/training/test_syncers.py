@@ -21,6 +21,7 @@ from tests.talkers import talking_clip
 
 ROOT = Path(__file__).parents[2]
 ALONE = Group()
+CPU = torch.device("cpu")
 TINY = {
     "motion_stem": 24,
     "motion_widths": [24, 24, 24, 32],
@@ -36,6 +37,7 @@ TINY = {
 }
 LOOP = {
     "precision": "float32",
+    "cuda_graph": True,
     "warmup_steps": 0,
     "decay": "constant",
     "max_grad_norm": 0.0,
@@ -77,14 +79,26 @@ def tiny(**changes):
     return shipped.model_copy(update=TINY | {"loop": loop} | changes)
 
 
-def run(train, clips, out, *, tracker=None, key="key", seed=0, threads=1, group=ALONE, **changes):
+def run(
+    train,
+    clips,
+    out,
+    *,
+    tracker=None,
+    key="key",
+    seed=0,
+    threads=1,
+    group=ALONE,
+    device=CPU,
+    **changes,
+):
     return train(
         {split: pack_clips(found) for split, found in clips.items()},
         tiny(**changes),
         key=key,
         group=group,
         seed=seed,
-        device=torch.device("cpu"),
+        device=device,
         threads=threads,
         tracker=tracker or NullTracker(),
         out=out,

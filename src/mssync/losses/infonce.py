@@ -39,7 +39,7 @@ class Temperature(nn.Module):
 
 
 def info_nce(
-    motion_GNE: Tensor, audio_GNE: Tensor, *, temperature: Tensor | float, margin: float
+    motion_GNE: Tensor, audio_GNE: Tensor, *, temperature: Tensor | float, margin: Tensor | float
 ) -> Tensor:
     """Find each window's own audio among the group's, and its own motion.
 

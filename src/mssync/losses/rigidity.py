@@ -8,8 +8,10 @@ Axis letters: B clips, T frames, P = 68 points, R = 14 rigid points, D = 2.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from mssync.device import constant
 from mssync.landmarks.ibug import RIGID
 
 
@@ -30,11 +32,17 @@ def rigidity(motion_BTPD: Tensor, source_BPD: Tensor) -> Tensor:
 
 def _residual(motion_BTPD: Tensor, source_BPD: Tensor) -> Tensor:
     """What the best affine map of the source's rigid points leaves over: (B, T, R, 2)."""
-    rigid = list(RIGID)
-    source_BRD = source_BPD[:, rigid]
-    motion_BTRD = motion_BTPD[:, :, rigid]
-    # Columns x, y, 1 made orthonormal: what lies in their span is an affine image of the source.
-    basis_BR3 = torch.cat([source_BRD, torch.ones_like(source_BRD[..., :1])], dim=2)
-    basis_B1R3 = torch.linalg.qr(basis_BR3).Q[:, None]
-    residual_BTRD: Tensor = motion_BTRD - basis_B1R3 @ (basis_B1R3.mT @ motion_BTRD)
-    return residual_BTRD
+    rigid_R = constant(RIGID, motion_BTPD.device)
+    source_BRD = _centred(source_BPD.index_select(1, rigid_R))
+    motion_BTRD = _centred(motion_BTPD.index_select(2, rigid_R))
+    # Columns x and y made orthonormal: with the centre, they span the source's affine images.
+    x_BR, y_BR = source_BRD.unbind(2)
+    first_BR = F.normalize(x_BR, dim=1)
+    second_BR = F.normalize(y_BR - (first_BR * y_BR).sum(dim=1, keepdim=True) * first_BR, dim=1)
+    basis_B1RD = torch.stack([first_BR, second_BR], dim=2)[:, None]
+    return motion_BTRD - basis_B1RD @ (basis_B1RD.mT @ motion_BTRD)
+
+
+def _centred(points: Tensor) -> Tensor:
+    """Points (..., R, 2) less their mean."""
+    return points - points.mean(dim=-2, keepdim=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from mssync.device import constant
 from mssync.landmarks.ibug import POINTS
 from mssync.models.audio_encoder import ConvBlock
 from mssync.models.lstm import last_states
@@ -93,8 +94,8 @@ class SequenceCritic(nn.Module):
         windows = [(context_frames + start, size) for size, first in starts for start in first]
         every_BWS = last_states(self.lstm, embedded_BTE, [*windows, (0, context_frames)])
         states_BWS, context_B1S = every_BWS.split([len(windows), 1], dim=1)
-        every_start_W = embedded_BTE.new_tensor([start for _, first in starts for start in first])
-        scores_BW = self.head(states_BWS, context_B1S, every_start_W)
+        start_W = constant([start for _, first in starts for start in first], embedded_BTE.device)
+        scores_BW = self.head(states_BWS, context_B1S, start_W.float())
         counts = [len(first) for _, first in starts]
         by_size = [of_size_BW.mean(dim=1) for of_size_BW in scores_BW.split(counts, dim=1)]
         return torch.stack(by_size).mean(dim=0)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mssync.device import constant
 from mssync.models.maps import GatheredMaps, affine
 
 
@@ -50,7 +51,7 @@ def last_states(lstm: nn.LSTM, embedded_BTE: Tensor, windows: Sequence[tuple[int
     running = [sum(longest[start] > step for start in starts) for step in range(longest[starts[0]])]
     rows_TBG = F.linear(embedded_BTE.transpose(0, 1), from_input, input_bias + state_bias)
     frames = [start + step for step, count in enumerate(running) for start in starts[:count]]
-    every_RBG = rows_TBG.index_select(0, torch.tensor(frames, device=rows_TBG.device))
+    every_RBG = rows_TBG.index_select(0, constant(frames, rows_TBG.device))
     maps = GatheredMaps() if torch.is_grad_enabled() else affine
     wanted = set(windows)
     found = dict[tuple[int, int], Tensor]()

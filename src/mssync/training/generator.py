@@ -28,6 +28,7 @@ from mssync.models.syncer import Syncer
 from mssync.params import TrainGenerator
 from mssync.tracking import Tracker
 from mssync.training import checkpoint, loop
+from mssync.training.graph import graphed, optimiser
 from mssync.training.group import Group
 from mssync.training.loop import Outcome, Terms, Validation, descend
 
@@ -180,9 +181,10 @@ class Trainer:
         self.critics.to(device)
         self.modules = {"generator": self.generator, "critics": self.critics}
         self.kept = self.generator
+        self._graph = graphed(self._step, params.loop, device, group)
         self.optimisers = {
-            "generator": _adam(self.generator, params.generator_learning_rate),
-            "critics": _adam(self.critics, params.critic_learning_rate),
+            "generator": self._adam(self.generator, params.generator_learning_rate),
+            "critics": self._adam(self.critics, params.critic_learning_rate),
         }
         self.frames = params.observed_frames + params.predicted_frames
 
@@ -195,6 +197,10 @@ class Trainer:
 
     def train(self, batch: Batch, step: int, *, report: bool) -> Terms:
         """One step: one roll-out serves the critics, then the generator."""
+        terms = self._graph(batch) if self._graph else self._step(batch, report=report)
+        return {f"train/{name}": term for name, term in terms.items()}
+
+    def _step(self, batch: Batch, *, report: bool = True) -> Terms:
         params = self.params
         real_BTPD, audio_BAM = batch.inner
         with self._autocast():
@@ -219,8 +225,7 @@ class Trainer:
             with torch.no_grad():
                 unweighed = weights.keys() - weighed.keys()
                 losses |= self._losses(motion_BTPD, real_BTPD, batch, unweighed)
-        terms |= losses | {"loss": loss, "grad_norm": grad_norm}
-        return {f"train/{name}": term for name, term in terms.items()}
+        return terms | losses | {"loss": loss, "grad_norm": grad_norm}
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> Validation | None:
@@ -362,6 +367,15 @@ class Trainer:
         observed = self.params.observed_frames
         return real_BTPD[:, max(0, observed - CRITIC_CONTEXT_FRAMES) : observed]
 
+    def _adam(self, module: nn.Module, learning_rate: float) -> torch.optim.Adam:
+        return optimiser(
+            torch.optim.Adam,
+            module.parameters(),
+            learning_rate,
+            betas=(0.0, 0.999),
+            graphed=self._graph is not None,
+        )
+
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.params.loop.precision)
 
@@ -389,10 +403,6 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{folder} holds no checkpoint of a generator: {error}") from error
     return generator.to(device).eval()
-
-
-def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), learning_rate, betas=(0.0, 0.999), fused=True)
 
 
 def _distance(made_BTPD: Tensor, wanted_BTPD: Tensor) -> Tensor:

@@ -296,8 +296,8 @@ def decay_at(step: int, decay: float) -> float:
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     """Move an exponential average of weights towards a module's; buffers are copied."""
-    for averaged, current in zip(average.parameters(), module.parameters(), strict=True):
-        averaged.lerp_(current, 1 - decay)
+    averaged: list[Tensor] = list(average.parameters())
+    torch._foreach_lerp_(averaged, list[Tensor](module.parameters()), 1 - decay)
     for copied, buffer in zip(average.buffers(), module.buffers(), strict=True):
         copied.copy_(buffer)
 
@@ -341,8 +341,11 @@ def _named(plan: Plan) -> str:
 def _set_rates(optimisers: Mapping[str, torch.optim.Optimizer], factor: float) -> None:
     for optimiser in optimisers.values():
         for options in optimiser.param_groups:
-            options.setdefault("initial_lr", options["lr"])
-            options["lr"] = options["initial_lr"] * factor
+            rate = options.setdefault("initial_lr", options["lr"]) * factor
+            if isinstance(options["lr"], Tensor):
+                options["lr"].fill_(rate)  # a recorded step reads it there
+            else:
+                options["lr"] = rate
 
 
 def _report(

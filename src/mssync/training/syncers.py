@@ -31,6 +31,7 @@ from mssync.models.syncer import Syncer
 from mssync.params import TrainSyncers
 from mssync.tracking import Tracker
 from mssync.training import checkpoint, loop
+from mssync.training.graph import graphed, optimiser
 from mssync.training.group import Group
 from mssync.training.loop import Outcome, Terms, Validation, descend
 
@@ -376,25 +377,36 @@ class _Training:
         self.temperature.to(setting.device)
         self.trained = nn.ModuleList([self.kept, self.temperature])
         self.modules = {"syncer": self.kept, "temperature": self.temperature}
-        optimiser = torch.optim.AdamW if params.optimiser == "adamw" else torch.optim.Adam
+        self._graph = graphed(self._step, params.loop, setting.device, setting.group)
         self.optimisers = {
             "syncer": optimiser(
+                torch.optim.AdamW if params.optimiser == "adamw" else torch.optim.Adam,
                 self.trained.parameters(),
-                lr=params.learning_rate,
+                params.learning_rate,
                 weight_decay=params.weight_decay,
-                fused=True,  # one pass over the weights: a quarter of a small step on a CPU
+                graphed=self._graph is not None,
             )
         }
         self._val = self._validation()
 
     def train(self, batch: Batch, step: int, *, report: bool) -> Terms:
         """One step on a batch of groups."""
+        params, device = self.setting.params, self.setting.device
+        windows = batch.motion_GN5PD.shape[1]
+        margin = margin_at(step, params.margin, params.margin_growth, params.max_margin)
+        asked = _Asked(
+            batch.motion_GN5PD,
+            batch.audio_GN20M,
+            torch.full((), margin, device=device),
+            _others(windows, 1 + step % (windows - 1), device),
+        )
+        return self._graph(asked) if self._graph else self._step(asked)
+
+    def _step(self, asked: "_Asked") -> Terms:
         params = self.setting.params
         with autocast(self.setting.device, params.loop.precision):
-            motion_GNE, audio_GNE = _embed(self.kept, batch)
-        shift = 1 + step % (audio_GNE.shape[1] - 1)
-        margin = margin_at(step, params.margin, params.margin_growth, params.max_margin)
-        loss = self._loss(motion_GNE.float(), audio_GNE.float(), margin=margin, shift=shift)
+            motion_GNE, audio_GNE = _embed(self.kept, asked)
+        loss = self._loss(motion_GNE.float(), audio_GNE.float(), asked.margin, asked.other_N)
         grad_norm = descend(
             loss,
             self.trained,
@@ -414,19 +426,25 @@ class _Training:
         groups = [_embed(module, batch) for batch in self._val]
         module.train()
         # the margin grows with the steps, and would tell weights apart that are equal
-        losses = [self._loss(motion, audio, margin=0.0, shift=1).item() for motion, audio in groups]
+        margin = torch.zeros((), device=self.setting.device)
+        losses = [
+            self._loss(motion, audio, margin, _others(audio.shape[1], 1, audio.device)).item()
+            for motion, audio in groups
+        ]
         loss = sum(losses) / len(losses)
         accuracy = accuracy_at_1((motion_GNE[0], audio_GNE[0]) for motion_GNE, audio_GNE in groups)
         return Validation(loss, {"val_loss": loss, "val_accuracy": accuracy.value})
 
-    def _loss(self, motion_GNE: Tensor, audio_GNE: Tensor, *, margin: float, shift: int) -> Tensor:
-        """InfoNCE of a guide, SyncNet's loss of an evaluator with audio `shift` windows on."""
+    def _loss(
+        self, motion_GNE: Tensor, audio_GNE: Tensor, margin: Tensor, other_N: Tensor
+    ) -> Tensor:
+        """InfoNCE of a guide, SyncNet's loss of an evaluator."""
         if self.network.guide:
             return info_nce(motion_GNE, audio_GNE, temperature=self.temperature(), margin=margin)
         return contrastive(
             motion_GNE.flatten(0, 1),
             audio_GNE.flatten(0, 1),
-            audio_GNE.roll(shift, dims=1).flatten(0, 1),
+            audio_GNE.index_select(1, other_N).flatten(0, 1),
             margin=self.setting.params.evaluator_margin,
         )
 
@@ -439,6 +457,24 @@ class _Training:
         largest = _largest(network.pairs, setting.params)
         tiling = windows.tile(network.pairs, largest, np.random.default_rng(setting.seed))
         return [windows.gather(start_N[None]) for start_N in tiling.groups]
+
+
+@dataclass(frozen=True)
+class _Asked(Batch):
+    """A batch, and what the loss asks about it at this step.
+
+    Attributes:
+        margin: Of a guide's loss; scalar.
+        other_N: For each window of a group, whose audio an evaluator must tell from its own.
+    """
+
+    margin: Tensor
+    other_N: Tensor
+
+
+def _others(windows: int, shift: int, device: torch.device) -> Tensor:
+    """For each window of a group the one `shift` before it, around the group: (N,)."""
+    return (torch.arange(windows, device=device) - shift) % windows
 
 
 def _fit(
