@@ -56,6 +56,7 @@ class ReferenceGenerator(nn.Module):
         if not isinstance(temporal, TransformerModule) or len(temporal.layers) != 1:
             raise ValueError("the reference is written for a Transformer of one layer")
         self.observed_frames = generator.observed_frames
+        self.sees_source = generator.sees_source
         self.history_frames = temporal.history_frames
         self.standardise = copy.deepcopy(generator.standardise)
         self.coordinates = copy.deepcopy(generator.coordinates)
@@ -75,7 +76,11 @@ class ReferenceGenerator(nn.Module):
         history: list[Tensor] = []
         for frame in range(1, frames):
             fed_BX = real_BOX[:, frame - 1] if frame <= observed else positions[-1]
-            history.append(self.coordinates(self.standardise(fed_BX)))
+            seen_BC = self.standardise(fed_BX)
+            if self.sees_source:
+                moved_BX = seen_BC - self.standardise(real_BOX[:, 0])
+                seen_BC = torch.cat([seen_BC, moved_BX], dim=1)
+            history.append(self.coordinates(seen_BC))
             history = history[-self.history_frames :]
             seen_BTE = torch.stack(history, dim=1)
             mask_TT = nn.Transformer.generate_square_subsequent_mask(

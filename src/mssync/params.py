@@ -330,6 +330,9 @@ class GeneratorSize(Section):
     coordinate_hidden: Annotated[list[Count], Field(min_length=2, max_length=2)] = Field(
         description="Hidden widths of the coordinate encoder."
     )
+    sees_source: bool = Field(
+        description="Show how far each point is from where it began; the paper's does not."
+    )
     width: Count = Field(description="Width of coordinate and audio embeddings.")
     temporal_module: Literal["transformer", "lstm"] = Field(
         description="What remembers; the LSTM, of the same width, is a baseline."

@@ -33,6 +33,18 @@ def generator():
     return small()
 
 
+def test_what_it_began_with_is_forgotten_unless_it_sees_it(random):
+    first, last = faces(1, random)[:, :1], faces(2, random)[:, 1:]
+    audio = speech(30, random)
+    for sees_source in (False, True):
+        model = small(sees_source=sees_source, history_frames=2)
+        ends = [
+            model(torch.cat([start, last, last, last], dim=1), audio)[:, 6:]
+            for start in (first, first.flip(0))
+        ]
+        assert torch.equal(*ends) is not sees_source
+
+
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)

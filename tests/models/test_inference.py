@@ -7,10 +7,13 @@ from mssync.models.maps import affine
 from tests.models import small
 
 
-@pytest.fixture(params=["transformer", "lstm"])
+@pytest.fixture(params=["transformer", "lstm", "sees_source"])
 def generator(request):
     torch.manual_seed(0)
-    model = Generator(**small.GENERATOR | {"temporal_module": request.param})
+    if request.param == "sees_source":
+        model = Generator(**small.GENERATOR, sees_source=True)
+    else:
+        model = Generator(**small.GENERATOR | {"temporal_module": request.param})
     model.velocity_scale_X.fill_(0.01)
     return model
 

@@ -55,6 +55,7 @@ def settings(weights, **changes):
         {
             "generator": {
                 "coordinate_hidden": [16, 16],
+                "sees_source": False,
                 "width": 16,
                 "temporal_module": "transformer",
                 "temporal": 8,

@@ -30,6 +30,10 @@ class Generator(nn.Module):
     `temporal_module: lstm` replaces the Transformer by an LSTM of the same width, the baseline of
     the paper's ablation; `heads`, `feedforward` and `history_frames` then mean nothing.
 
+    The paper's generator sees where the face is, not where it began: what it looked like at first
+    leaves the memory after `history_frames`. With `sees_source` it is shown, at every step, how far
+    each point is from where it began.
+
     With more than one Transformer layer, the sliding cache of keys and values is not the model
     that sees `history_frames` embeddings only: cached values of the upper layers come from
     embeddings further back. With one layer the two are the same.
@@ -52,17 +56,19 @@ class Generator(nn.Module):
         branch_width: int,
         branch_blocks: int,
         branch_expansion: int,
+        sees_source: bool = False,
         mel_bands: int = 26,
         observed_frames: int = 3,
     ) -> None:
         super().__init__()
+        self.sees_source = sees_source
         self.observed_frames = observed_frames
         self._mirrored_rows = ROWS_PER_FRAME * (observed_frames - 1)
         self.standardise = Standardise(COORDINATES)
         self.register_buffer("velocity_scale_X", torch.ones(COORDINATES))
         first, second = coordinate_hidden
         self.coordinates = nn.Sequential(
-            nn.Linear(COORDINATES, first),
+            nn.Linear(2 * COORDINATES if sees_source else COORDINATES, first),
             nn.LayerNorm(first),
             nn.Linear(first, second),
             nn.GELU(),
@@ -128,7 +134,7 @@ class Generator(nn.Module):
         positions = [real[0]]
         for frame in range(1, frames):
             fed_BX = real[frame - 1] if frame <= observed else positions[-1]
-            positions.append(self._advance(fed_BX, heard[frame], memory, maps))
+            positions.append(self._advance(fed_BX, real[0], heard[frame], memory, maps))
         return torch.stack(positions, dim=1).view(clips, frames, POINTS, 2)
 
     @torch.no_grad()
@@ -179,7 +185,7 @@ class Generator(nn.Module):
             for heard_BC in self.branches.hear(streams).unbind(1):
                 if frame > 0:
                     fed_BX = source_BX if frame <= self.observed_frames else position_BX
-                    position_BX = self._advance(fed_BX, heard_BC, memory, maps)
+                    position_BX = self._advance(fed_BX, source_BX, heard_BC, memory, maps)
                 if frame >= self.observed_frames - 1:
                     yield position_BX.view(POINTS, 2)
                 frame += 1
@@ -202,9 +208,14 @@ class Generator(nn.Module):
         mirror = [min(row, rows - 1) for row in range(self._mirrored_rows, 0, -1)]
         return torch.cat([audio_BAM[:, mirror], audio_BAM], dim=1)
 
-    def _advance(self, position_BX: Tensor, heard_BC: Tensor, memory: Memory, maps: Maps) -> Tensor:
+    def _advance(
+        self, position_BX: Tensor, source_BX: Tensor, heard_BC: Tensor, memory: Memory, maps: Maps
+    ) -> Tensor:
         """The position one frame later; `memory` moves on in place."""
-        embedding_BE = in_turn(self.coordinates, self.standardise(position_BX), maps)
+        seen_BC = self.standardise(position_BX)
+        if self.sees_source:
+            seen_BC = torch.cat([seen_BC, seen_BC - self.standardise(source_BX)], dim=1)
+        embedding_BE = in_turn(self.coordinates, seen_BC, maps)
         state_BC = torch.cat([self.temporal.step(embedding_BE, memory, maps), embedding_BE], dim=1)
         velocity_BX = self.branches(state_BC, heard_BC, maps)
         return torch.addcmul(position_BX, velocity_BX, self.velocity_scale_X)
