@@ -21,8 +21,8 @@ from mssync.media.sound import read_sound
 from mssync.models.generator import Generator
 from mssync.stages import _generate, extract_audio
 from mssync.stages._generate import Choice, Request
-from mssync.training import checkpoint
-from mssync.training.generator import load_generator
+from mssync.trained import checkpoint
+from mssync.trained.networks import load_generator
 
 CPU = torch.device("cpu")
 

@@ -13,9 +13,10 @@ from mssync.errors import InputError, TrainingDivergedError
 from mssync.landmarks import ibug
 from mssync.params import load
 from mssync.tracking import NullTracker
-from mssync.training import checkpoint
+from mssync.trained import checkpoint
+from mssync.trained.networks import load_syncers
 from mssync.training.group import Group
-from mssync.training.syncers import load_syncers, train_evaluators, train_guides
+from mssync.training.syncers import train_evaluators, train_guides
 from tests.history import History
 from tests.talkers import talking_clip
 

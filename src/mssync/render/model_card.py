@@ -322,7 +322,7 @@ def _loading(facts: Facts) -> list[str]:
         "import mlflow",
         "import torch",
         "",
-        "from mssync.training.generator import load_generator",
+        "from mssync.trained.networks import load_generator",
         "",
         "# MLFLOW_TRACKING_URI names the store",
         f'folder = mlflow.artifacts.download_artifacts("runs:/{facts.run_id}/{facts.artifact}")',

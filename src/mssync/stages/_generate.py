@@ -33,10 +33,9 @@ from mssync.render import draw
 from mssync.render.puppet import puppet
 from mssync.stages import _motion
 from mssync.stages._motion import Motion
-from mssync.stages.train_generator import CHECKPOINT
 from mssync.timing import FRAME_RATE_HZ, frame_time_s
-from mssync.training import checkpoint
-from mssync.training.generator import load_generator
+from mssync.trained import checkpoint
+from mssync.trained.networks import GENERATOR, load_generator
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +170,7 @@ def _open_model(choice: Choice, params: Params, scratch: Path) -> tuple[Generato
     """The generator, its digest, and where it came from."""
     uri = params.paths.tracking_uri
     if choice.run_id:
-        folder = tracking.download(uri, choice.run_id, CHECKPOINT, scratch)
+        folder = tracking.download(uri, choice.run_id, GENERATOR, scratch)
         named = f"run {choice.run_id}"
     elif choice.champion:
         champion = tracking.champion(uri, params.paths.model_name)
@@ -182,7 +181,7 @@ def _open_model(choice: Choice, params: Params, scratch: Path) -> tuple[Generato
             )
         folder, named = champion.folder, f"champion, version {champion.version}"
     else:
-        inner = choice.folder / CHECKPOINT
+        inner = choice.folder / GENERATOR
         folder = inner if (inner / checkpoint.METADATA).is_file() else choice.folder
         if not (folder / checkpoint.METADATA).is_file():
             raise InputError(

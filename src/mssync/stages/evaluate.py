@@ -15,10 +15,14 @@ from mssync.metrics.baselines import RETRIEVAL
 from mssync.params import Evaluate, Paths, Run
 from mssync.render.gallery import write_gallery
 from mssync.stages import _gallery, _scores
-from mssync.stages.train_generator import CHECKPOINT
-from mssync.training import checkpoint
-from mssync.training.generator import load_generator
-from mssync.training.syncers import POINT_SETS, load_kernel, load_syncers
+from mssync.trained import checkpoint
+from mssync.trained.networks import (
+    ALL_POINTS,
+    GENERATOR,
+    load_evaluators,
+    load_generator,
+    load_kernel,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,16 +80,12 @@ def run(
             "are needed: add longer clips of held-out speakers, or lower evaluate.frames"
         )
     champion = tracking.champion(paths.tracking_uri, paths.model_name)
-    models = {CHALLENGER: generator / CHECKPOINT} | (
-        {CHAMPION: champion.folder} if champion else {}
-    )
+    models = {CHALLENGER: generator / GENERATOR} | ({CHAMPION: champion.folder} if champion else {})
     generated = {
         name: _scores.generate(load_generator(folder, device), pieces, device)
         for name, folder in models.items()
     }
-    evaluators = {
-        points: load_syncers(syncers / "evaluators" / points, device) for points in POINT_SETS
-    }
+    evaluators = load_evaluators(syncers / "evaluators", device)
     training = _scores.clips_of(version, "train", at_most=params.training_clips)
     baselines = _scores.baselines_of(pieces, training, params.retrieval)
     scores = _scores.score(
@@ -94,7 +94,7 @@ def run(
         training,
         evaluators,
         params,
-        kernel=load_kernel(syncers / "evaluators" / "all"),
+        kernel=load_kernel(syncers / "evaluators" / ALL_POINTS),
         seed=run.seed,
         device=device,
     )

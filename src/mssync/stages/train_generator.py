@@ -9,13 +9,13 @@ from mssync.data import dataset
 from mssync.device import prepare
 from mssync.params import Paths, Run, TrainGenerator, digest
 from mssync.stages._training import packs, tracked
-from mssync.training import checkpoint, generator
+from mssync.trained import checkpoint
+from mssync.trained.networks import GENERATOR, load_kernel, load_syncers
+from mssync.training import generator
 from mssync.training.group import joined
-from mssync.training.syncers import load_kernel, load_syncers
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "generator"
 REPORT = "report.json"
 # What a trained generator depends on besides data, guides and parameters.
 CODE = (
@@ -25,7 +25,7 @@ CODE = (
     "models",
     "pyramid.py",
     "timing.py",
-    "training/checkpoint.py",
+    "trained",
     "training/generator.py",
     "training/loop.py",
     "training/state.py",
@@ -102,10 +102,10 @@ def run(
             group=group,
         )
         if group.leads:
-            sha256 = checkpoint.sha256(out / CHECKPOINT)
+            sha256 = checkpoint.sha256(out / GENERATOR)
             tracker.tag({tracking.MODEL_TAG: sha256})
-            tracker.log_files(out / CHECKPOINT, CHECKPOINT)
+            tracker.log_files(out / GENERATOR, GENERATOR)
             records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
             tracker.made(sha256)
-    logger.info("train-generator: %s", out / CHECKPOINT)
+    logger.info("train-generator: %s", out / GENERATOR)
     return report

@@ -25,7 +25,7 @@ CODE = (
     "models",
     "pyramid.py",
     "timing.py",
-    "training/checkpoint.py",
+    "trained/checkpoint.py",
     "training/loop.py",
     "training/state.py",
     "training/syncers.py",

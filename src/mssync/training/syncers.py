@@ -22,7 +22,6 @@ from mssync.data.pack import Pack
 from mssync.data.statistics import Statistics
 from mssync.data.windows import MIN_GROUP, Batch, Pairs, Windows
 from mssync.device import autocast
-from mssync.errors import InputError
 from mssync.landmarks import ibug
 from mssync.losses.contrastive import contrastive
 from mssync.losses.infonce import Temperature, info_nce, margin_at
@@ -30,7 +29,8 @@ from mssync.metrics.retrieval import accuracy_at_1
 from mssync.models.syncer import Syncer
 from mssync.params import TrainSyncers
 from mssync.tracking import Tracker
-from mssync.training import checkpoint, loop
+from mssync.trained import checkpoint
+from mssync.training import loop
 from mssync.training.group import Group
 from mssync.training.loop import Outcome, Terms, Validation, descend
 
@@ -199,56 +199,6 @@ def build_syncer(
         mel_bands=mel_bands,
         inputs=params.inputs,
     )
-
-
-def load_syncers(folder: Path, device: torch.device) -> list[Syncer]:
-    """Read a pyramid, frozen, lowest level first.
-
-    Args:
-        folder: Holds `level{l}/` checkpoints; levels may be missing.
-        device: Where to put them.
-
-    Raises:
-        InputError: If the folder holds no checkpoint, or an unreadable one.
-    """
-    syncers = [load_syncer(path, device) for path in folder.glob("level*")]
-    if not syncers:
-        raise InputError(f"{folder} holds no syncer (level0/, level1/, ...): run train-syncers")
-    return sorted(syncers, key=lambda syncer: syncer.level)
-
-
-def load_syncer(folder: Path, device: torch.device) -> Syncer:
-    """Read one syncer, frozen.
-
-    Args:
-        folder: Its checkpoint.
-        device: Where to put it.
-
-    Raises:
-        InputError: If the folder holds no readable checkpoint.
-    """
-    tensors, metadata = checkpoint.load(folder)
-    syncer = Syncer.from_config(metadata["config"])
-    syncer.load_state_dict(tensors)
-    return syncer.to(device).eval().requires_grad_(False)
-
-
-def load_kernel(folder: Path) -> int:
-    """The width of the box mean that a pyramid of syncers was trained with.
-
-    Args:
-        folder: As for `load_syncers`.
-
-    Raises:
-        InputError: If the folder holds no checkpoint, an unreadable one, or two of other widths.
-    """
-    kernels = {checkpoint.load(path)[1]["kernel"] for path in folder.glob("level*")}
-    if len(kernels) != 1:
-        raise InputError(
-            f"{folder} must hold syncers of one kernel, found {sorted(kernels)}: run train-syncers"
-        )
-    kernel: int = kernels.pop()
-    return kernel
 
 
 def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str, float]:
