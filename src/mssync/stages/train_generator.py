@@ -13,6 +13,7 @@ from mssync.trained import checkpoint
 from mssync.trained.networks import GENERATOR, load_kernel, load_syncers
 from mssync.training import generator
 from mssync.training.group import joined
+from mssync.training.stopping import stoppable, termination
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ CODE = (
 )
 
 
+@stoppable()
 def run(
     data: Path,
     syncers: Path,
@@ -59,6 +61,7 @@ def run(
 
     Raises:
         InputError: If there is no dataset or no guide.
+        TrainingStoppedError: On SIGTERM; what is finished is stored, and a step under way too.
     """
     metadata = dataset.load_metadata(data)
     packed = packs(data)
@@ -87,20 +90,21 @@ def run(
             dataset_revision=metadata["revision"],
         ) as tracker,
     ):
-        report = generator.fit(
-            packed["train"],
-            packed["val"],
-            guides,
-            params,
-            kernel=kernel,
-            seed=run.seed,
-            device=device,
-            threads=run.workers,
-            tracker=tracker,
-            out=out,
-            key=key,
-            group=group,
-        )
+        with termination():  # it stops between two steps, or after it is written
+            report = generator.fit(
+                packed["train"],
+                packed["val"],
+                guides,
+                params,
+                kernel=kernel,
+                seed=run.seed,
+                device=device,
+                threads=run.workers,
+                tracker=tracker,
+                out=out,
+                key=key,
+                group=group,
+            )
         if group.leads:
             sha256 = checkpoint.sha256(out / GENERATOR)
             tracker.tag({tracking.MODEL_TAG: sha256})

@@ -33,6 +33,7 @@ from mssync.trained import checkpoint
 from mssync.training import loop
 from mssync.training.group import Group
 from mssync.training.loop import Outcome, Terms, Validation, descend
+from mssync.training.stopping import termination
 
 logger = logging.getLogger(__name__)
 
@@ -226,28 +227,30 @@ def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str,
         return {f"{network.prefix}.skipped": 1.0}
 
     resume = folder.with_name(f".{folder.name}.resume")
-    training, outcome = _fit(network, windows, setting, resume)
-    syncer = outcome.module.eval()
-    metrics = {
-        f"{network.prefix}.{name}": value for name, value in _score(syncer, network.level, setting)
-    }
-    metadata = {
-        **asdict(network),
-        "steps": outcome.steps,
-        "config": training.kept.to_config(),
-        "kernel": params.kernel,
-        "loss": "info_nce" if network.guide else "contrastive",
-        "group_size": size,
-        "windows": windows.count,
-        "clips_too_short": windows.too_short,
-        "temperature": training.temperature().item() if network.guide else None,
-        "metrics": metrics,
-        "key": setting.key,
-    }
-    if setting.group.leads:
-        checkpoint.save(folder, syncer.state_dict(), metadata)
-        checkpoint.remove(resume)
-    setting.group.wait()
+    with termination():  # it stops between two steps, or after it is written
+        training, outcome = _fit(network, windows, setting, resume)
+        syncer = outcome.module.eval()
+        metrics = {
+            f"{network.prefix}.{name}": value
+            for name, value in _score(syncer, network.level, setting)
+        }
+        metadata = {
+            **asdict(network),
+            "steps": outcome.steps,
+            "config": training.kept.to_config(),
+            "kernel": params.kernel,
+            "loss": "info_nce" if network.guide else "contrastive",
+            "group_size": size,
+            "windows": windows.count,
+            "clips_too_short": windows.too_short,
+            "temperature": training.temperature().item() if network.guide else None,
+            "metrics": metrics,
+            "key": setting.key,
+        }
+        if setting.group.leads:
+            checkpoint.save(folder, syncer.state_dict(), metadata)
+            checkpoint.remove(resume)
+        setting.group.wait()
     return metrics
 
 
