@@ -13,11 +13,11 @@ from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
 from mssync.metrics.baselines import RETRIEVAL
 from mssync.params import Evaluate, Paths, Run
+from mssync.points import ALL
 from mssync.render.gallery import write_gallery
 from mssync.stages import _gallery, _scores
 from mssync.trained import checkpoint
 from mssync.trained.networks import (
-    ALL_POINTS,
     GENERATOR,
     load_evaluators,
     load_generator,
@@ -94,7 +94,7 @@ def run(
         training,
         evaluators,
         params,
-        kernel=load_kernel(syncers / "evaluators" / ALL_POINTS),
+        kernel=load_kernel(syncers / "evaluators" / ALL),
         seed=run.seed,
         device=device,
     )
@@ -147,7 +147,7 @@ def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
     """The few scores that tell experiments apart: system -> score, as DVC shows them."""
 
     def of(metrics: Mapping[str, Any]) -> dict[str, Any]:
-        lips = metrics["lse_d"]["all"]
+        lips = metrics["lse_d"][ALL]
         return {
             "place": {level: entry["normalised"] for level, entry in lips.items()},
             "lse_d": {level: entry["value"] for level, entry in lips.items()},
@@ -161,7 +161,7 @@ def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    lips = report["challenger"]["metrics"]["lse_d"]["all"]["level0"]
+    lips = report["challenger"]["metrics"]["lse_d"][ALL]["level0"]
     place = lips["normalised"]
     told = "cannot be told" if place is None else f"is {place:.0%}"
     return (

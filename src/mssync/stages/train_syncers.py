@@ -24,6 +24,7 @@ CODE = (
     "losses",
     "metrics/retrieval.py",
     "models",
+    "points.py",
     "pyramid.py",
     "timing.py",
     "trained/checkpoint.py",

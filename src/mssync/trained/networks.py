@@ -7,12 +7,11 @@ import torch
 from mssync.errors import InputError
 from mssync.models.generator import Generator
 from mssync.models.syncer import Syncer
+from mssync.points import ALL, POINT_SETS
 from mssync.trained import checkpoint
 
 # The generator's checkpoint, in what `train_generator` writes and among the files of its run.
 GENERATOR = "generator"
-# The set of points that every evaluation needs.
-ALL_POINTS = "all"
 
 
 def load_generator(folder: Path, device: torch.device) -> Generator:
@@ -54,19 +53,24 @@ def load_evaluators(folder: Path, device: torch.device) -> dict[str, list[Syncer
     """Read every pyramid of evaluators that was trained: set of points -> syncers.
 
     Args:
-        folder: Holds a folder of `level{l}/` checkpoints for each set; `all` is one of them.
+        folder: Holds a folder of `level{l}/` checkpoints for each set (`points.POINT_SETS`); `all`
+            is one of them.
         device: Where to put them.
 
     Raises:
-        InputError: If there is none of all points, or one cannot be read.
+        InputError: If there is none of all points, one of an unknown set, or one that cannot be
+            read.
     """
-    found = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
-    if ALL_POINTS not in [path.name for path in found]:
+    found = {path.name for path in folder.glob("[!.]*") if path.is_dir()}
+    if ALL not in found or not found <= set(POINT_SETS):
         raise InputError(
-            f"{folder} must hold evaluators of all points ({ALL_POINTS}/), found "
-            f"{', '.join(path.name for path in found) or 'none'}: run train-syncers"
+            f"{folder} must hold evaluators of {ALL} points and may hold others of "
+            f"{', '.join(POINT_SETS)}, found {', '.join(sorted(found)) or 'none'}: run "
+            "train-syncers"
         )
-    return {path.name: load_syncers(path, device) for path in found}
+    return {
+        points: load_syncers(folder / points, device) for points in POINT_SETS if points in found
+    }
 
 
 def load_syncer(folder: Path, device: torch.device) -> Syncer:

@@ -9,6 +9,7 @@ points, D = 2, M mel bands, E embedding.
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,12 +23,12 @@ from mssync.data.pack import Pack
 from mssync.data.statistics import Statistics
 from mssync.data.windows import MIN_GROUP, Batch, Pairs, Windows
 from mssync.device import autocast
-from mssync.landmarks import ibug
 from mssync.losses.contrastive import contrastive
 from mssync.losses.infonce import Temperature, info_nce, margin_at
 from mssync.metrics.retrieval import accuracy_at_1
 from mssync.models.syncer import Syncer
 from mssync.params import TrainSyncers
+from mssync.points import ALL, POINT_SETS, PointSetName
 from mssync.tracking import Tracker
 from mssync.trained import checkpoint
 from mssync.training import loop
@@ -37,7 +38,6 @@ from mssync.training.stopping import termination
 
 logger = logging.getLogger(__name__)
 
-POINT_SETS: dict[str, Sequence[int]] = {"all": range(ibug.POINTS), "no_lips": ibug.NO_LIPS}
 STATISTICS_WINDOWS = 4096
 PAIRS: tuple[Pairs, ...] = ("cross_clip", "same_clip")
 
@@ -57,7 +57,7 @@ class _Network:
 
     name: str
     level: int
-    points: str
+    points: PointSetName
     guide: bool
     pairs: Pairs
     steps: int
@@ -123,7 +123,7 @@ def train_guides(
     setting = _Setting(packs, params, seed, device, threads, tracker, key, group)
     metrics: dict[str, float] = {}
     for level, steps in enumerate(params.guide_steps):
-        network = _Network(f"guide/level{level}", level, "all", True, params.pairs[level], steps)
+        network = _Network(f"guide/level{level}", level, ALL, True, params.pairs[level], steps)
         metrics |= _train_once(network, setting, out / "guides" / f"level{level}")
     return metrics
 
@@ -140,7 +140,7 @@ def train_evaluators(
     out: Path,
     group: Group,
 ) -> dict[str, float]:
-    """Train two evaluators per level, on all points and without the lips; they grade generators.
+    """Train an evaluator per level and set of points; they grade generators.
 
     They share nothing with the guides: other seeds, embeddings of any length, SyncNet's loss.
 
@@ -152,7 +152,8 @@ def train_evaluators(
         device: Where to train.
         threads: That make batches ahead; they decide nothing.
         tracker: Receives the loss, as `evaluator/all/level0/loss`.
-        out: Receives `evaluators/{all,no_lips}/level{l}/`, one checkpoint each.
+        out: Receives `evaluators/{points}/level{l}/`, one checkpoint each; those of sets of points
+            that are not asked for are removed.
         group: As for `train_guides`.
 
     Returns:
@@ -166,7 +167,12 @@ def train_evaluators(
     """
     setting = _Setting(packs, params, seed, device, threads, tracker, key, group)
     metrics: dict[str, float] = {}
-    for points in POINT_SETS:
+    if group.leads:
+        for folder in (out / "evaluators").glob("*"):
+            if folder.name not in params.evaluator_points:
+                shutil.rmtree(folder)
+    group.wait()
+    for points in params.evaluator_points:
         for level, steps in enumerate(params.evaluator_steps):
             name = f"evaluator/{points}/level{level}"
             network = _Network(name, level, points, False, params.pairs[level], steps)
@@ -282,7 +288,7 @@ def _build(network: _Network, windows: Windows, setting: _Setting, seed: int) ->
         syncer = build_syncer(
             params,
             level=network.level,
-            points=POINT_SETS[network.points],
+            points=POINT_SETS[network.points].indices,
             normalise=network.guide,
             mel_bands=len(known.audio_mean_M),
         )
