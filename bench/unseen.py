@@ -30,8 +30,9 @@ from mssync.device import prepare
 from mssync.metrics.sync import distance_curves
 from mssync.params import Params, TrainSyncers, load, override
 from mssync.tracking import NullTracker
+from mssync.trained.networks import load_syncers
 from mssync.training.group import Group
-from mssync.training.syncers import load_syncers, train_guides
+from mssync.training.syncers import train_guides
 
 CLIPS_PER_SPEAKER = 5
 HELD_OUT, VALIDATING = 1 / 3, 1 / 6

@@ -40,7 +40,8 @@ def train_generator(
 
         from mssync.params import Paths, Run, TrainGenerator, validate
         from mssync.stages import train_generator as stage
-        from mssync.training.checkpoint import sha256
+        from mssync.trained.checkpoint import sha256
+        from mssync.trained.networks import GENERATOR
 
         out = Path("models/generator")
         results = stage.run(
@@ -52,5 +53,5 @@ def train_generator(
             paths=validate(Paths, paths, name="paths"),
             params_hash=params_hash,
         )
-        steps.refer(generator, out, sha256=sha256(out / stage.CHECKPOINT))
+        steps.refer(generator, out, sha256=sha256(out / GENERATOR))
         steps.log_metrics(metrics, results)

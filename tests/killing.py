@@ -1,4 +1,4 @@
-"""Killing a program at every change that it makes to the disk, one after the other."""
+"""Killing a program at every change that it makes to the disk, and stopping it at one."""
 
 import signal
 import subprocess
@@ -18,6 +18,37 @@ def _count(event, arguments):
 
 sys.addaudithook(_count)
 """
+
+
+_STOP = """
+import os, signal, sys
+
+def _stop(event, arguments):
+    paths = [each for each in arguments if isinstance(each, (str, os.PathLike))]
+    if event in ("os.rename", "os.mkdir") and str(paths[-1]) == {path!r}:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(_stop)
+"""
+
+
+def stopped(program, path):
+    """Run a program that gets SIGTERM just before a file or folder appears under its own name.
+
+    Args:
+        program: Python source.
+        path: The file or folder.
+
+    Returns:
+        Exit code, and what it said.
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", _STOP.format(path=str(path)) + program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.returncode, found.stderr
 
 
 def killed(program, folder, at):

@@ -11,9 +11,10 @@ from mssync.data.clips import Clip
 from mssync.data.pack import pack_clips
 from mssync.params import TrainGenerator, TrainSyncers, load
 from mssync.tracking import NullTracker
+from mssync.trained.networks import load_syncers
 from mssync.training import generator
 from mssync.training.group import Group
-from mssync.training.syncers import load_syncers, train_guides
+from mssync.training.syncers import train_guides
 
 SHIPPED = ["params.cluster.yaml", "params.test.yaml", "params.yaml"]
 CPU = torch.device("cpu")

@@ -77,6 +77,12 @@ def test_an_even_kernel_is_refused(edited):
         load(edited("train_syncers", "kernel", 6))
 
 
+@pytest.mark.parametrize("points", [["no_lips"], ["all", "all"], ["all", "mouth"], []])
+def test_evaluators_see_all_points_and_known_sets_once(edited, points):
+    with pytest.raises(ParamsError, match=r"evaluator_points"):
+        load(edited("train_syncers", "evaluator_points", points))
+
+
 def test_a_temperature_below_a_hundredth_is_refused(edited):
     assert load(edited("train_syncers", "temperature", 0.01)).train_syncers.temperature == 0.01
     with pytest.raises(ParamsError, match=r"train_syncers\.temperature: .*0\.01, found 0\.009"):

@@ -58,3 +58,11 @@ def test_dvc_reruns_a_stage_when_code_that_it_uses_changes(root, stage):
     assert [dep for dep in deps if not (package / dep).exists()] == []
     used = code_of(package, stage)
     assert sorted(str(file) for file in used if not {file, *file.parents} & deps) == []
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "promote"])
+def test_how_networks_are_trained_does_not_rerun_what_uses_them(root, stage):
+    described = yaml.safe_load((root / "dvc.yaml").read_text())["stages"][stage]
+    used = code_of(root / "src" / "mssync", stage)
+    assert [str(file) for file in used if "training" in file.parts] == []
+    assert [dep for dep in described["deps"] if "src/mssync/training" in dep] == []

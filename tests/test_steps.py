@@ -23,7 +23,7 @@ with steps.step("train_syncers", sys.argv[1], shard=sys.argv[2]):
 
 TOO_LARGE = """
     import resource, torch
-    from mssync.training import checkpoint
+    from mssync.trained import checkpoint
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
     checkpoint.save(steps.Path("model"), {"weights": torch.zeros(9999)}, {})
 """

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from threadpoolctl import threadpool_info
 
+from mssync.errors import WorkerLostError
 from mssync.workers import in_order
 
 
@@ -45,6 +46,17 @@ def test_each_has_one_thread(workers):
 def test_an_error_comes_through(workers):
     with pytest.raises(ValueError, match="0 is none"):
         list(in_order(stumble, range(4), workers=workers))
+
+
+def die(number):
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_worker_that_is_killed_is_one_clear_error():
+    with pytest.raises(WorkerLostError, match=r"expected 2 worker processes.*Lower run\.workers"):
+        list(in_order(die, range(8), workers=2))
 
 
 def test_no_process_outlives_the_one_that_started_it():

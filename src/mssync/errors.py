@@ -7,6 +7,7 @@ MsSyncError
 ├── StageFailedError       the stage has nothing to hand on: the run stops
 ├── TrainingDivergedError  the loss is no longer finite: lower the learning rate
 ├── TrainingStoppedError   SIGTERM came, a checkpoint was written: run it again
+├── WorkerLostError        a process that shares the work died, mostly for want of memory
 └── ToolError              an outside tool (ffmpeg, dvc, git) failed or is missing
 """
 
@@ -81,6 +82,12 @@ class TrainingStoppedError(MsSyncError):
 
     code = "terminated"
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again
+
+
+class WorkerLostError(MsSyncError):
+    """A process that shares the work died: killed, mostly for want of memory, or crashed."""
+
+    code = "worker_lost"
 
 
 class ToolError(MsSyncError):

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mssync.errors import ParamsError
+from mssync.points import ALL, PointSetName
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -300,7 +301,12 @@ class TrainSyncers(Section):
         min_length=4, max_length=4, description="Steps per level 0..3; 0 leaves a level out."
     )
     evaluator_steps: list[int] = Field(
-        min_length=4, max_length=4, description="Steps per level 0..3, both point sets."
+        min_length=4, max_length=4, description="Steps per level 0..3, of each set of points."
+    )
+    evaluator_points: list[PointSetName] = Field(
+        min_length=1,
+        description="Sets of points that evaluators see, each a pyramid of its own: `all`, which "
+        "is needed, `no_lips`, `lips`.",
     )
     evaluator_margin: Positive = Field(description="Margin of SyncNet's contrastive loss.")
     optimiser: Literal["adam", "adamw"] = Field(
@@ -321,6 +327,9 @@ class TrainSyncers(Section):
             raise ValueError("guide_steps and evaluator_steps cannot be negative")
         if self.guide_steps[0] == 0 or self.evaluator_steps[0] == 0:
             raise ValueError("level 0 (the lips) cannot be left out: give it steps")
+        points = self.evaluator_points
+        if ALL not in points or len(set(points)) < len(points):
+            raise ValueError(f"evaluator_points must name {ALL}, and each once, found {points}")
         return self
 
 

@@ -8,9 +8,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
+
+from mssync.errors import WorkerLostError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -19,19 +23,34 @@ _AHEAD = 2  # tasks a worker has waiting
 _PR_SET_PDEATHSIG = 1
 
 
-def pool(workers: int, *, prepare: Callable[[], None] | None = None) -> ProcessPoolExecutor:
+@contextmanager
+def pool(
+    workers: int, *, prepare: Callable[[], None] | None = None
+) -> Iterator[ProcessPoolExecutor]:
     """Processes for work that shares the cores; rounding would depend on threads.
 
     Args:
         workers: How many.
         prepare: A module's function that each calls as it starts.
+
+    Raises:
+        WorkerLostError: If one of them dies.
     """
-    return ProcessPoolExecutor(
+    processes = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start,
         initargs=(os.getpid(), prepare),
     )
+    try:
+        with processes:
+            yield processes
+    except BrokenProcessPool as error:
+        raise WorkerLostError(
+            f"expected {workers} worker processes to finish their work, found one dead: killed, "
+            "most often because memory ran out, or crashed. Lower run.workers or give the machine "
+            "more memory, and run it again"
+        ) from error
 
 
 def in_order(
@@ -43,6 +62,9 @@ def in_order(
         function: Something that pickles; it runs on one thread.
         tasks: What it is called with.
         workers: Processes; 1: this one.
+
+    Raises:
+        WorkerLostError: If a process dies.
     """
     if workers == 1:
         for task in tasks:

@@ -20,13 +20,13 @@ GENERATOR = {
 }
 
 
-def syncer(level):
-    """A guide of a level, its weights drawn by the level."""
+def syncer(level, *, points=range(68), normalise=True):
+    """A syncer of a level, a guide by default; its weights are drawn by the level."""
     torch.manual_seed(level)
     return Syncer(
         level=level,
-        points=range(68),
-        normalise=True,
+        points=points,
+        normalise=normalise,
         motion_stem=8,
         motion_widths=[8, 8, 8, 8],
         audio_stem=8,

@@ -39,7 +39,7 @@ from mssync.stages import (
     train_syncers,
 )
 from mssync.stages._training import tracked
-from mssync.training import checkpoint
+from mssync.trained import checkpoint
 from tests.mlflow_server import Server
 
 

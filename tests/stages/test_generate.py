@@ -21,8 +21,8 @@ from mssync.media.sound import read_sound
 from mssync.models.generator import Generator
 from mssync.stages import _generate, extract_audio
 from mssync.stages._generate import Choice, Request
-from mssync.training import checkpoint
-from mssync.training.generator import load_generator
+from mssync.trained import checkpoint
+from mssync.trained.networks import load_generator
 
 CPU = torch.device("cpu")
 
@@ -150,6 +150,16 @@ def test_the_landmarks_are_those_of_one_call_of_generate(generate, tmp_path, tin
     at_once = load_generator(model, CPU).generate(unit, audio)[0].numpy()
     assert np.abs(np.diff(at_once, axis=0)).max() > 1e-4  # it moves
     np.testing.assert_allclose(found["crop_TPD"], at_once, atol=2e-4)
+
+
+def test_weights_of_16_bits_stay_near_and_are_told(generate, tmp_path):
+    generate("a.npz")
+    generate("b.npz", precision="bfloat16")
+    exact, near = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
+    moved = np.abs(exact["crop_TPD"] - exact["crop_TPD"][0]).max()
+    assert 0 < np.abs(near["crop_TPD"] - exact["crop_TPD"]).max() < 0.1 * moved
+    told = [json.loads(str(found["provenance"]))["precision"] for found in (exact, near)]
+    assert told == ["float32", "bfloat16"]
 
 
 def test_a_face_lies_in_its_crop_as_in_training(generate, tmp_path, truth):

@@ -20,8 +20,9 @@ from mssync.selection.offset import UNKNOWN, find
 from mssync.stages import _offsets, build_dataset
 from mssync.stages._training import packs
 from mssync.tracking import NullTracker
+from mssync.trained.networks import load_syncer
 from mssync.training.group import Group
-from mssync.training.syncers import load_syncer, train_guides
+from mssync.training.syncers import train_guides
 from tests.handmade import write_inputs
 from tests.talkers import talking_clip
 

@@ -8,8 +8,9 @@ from mssync.errors import InputError, ParamsError, TrainingDivergedError
 from mssync.models.generator import Generator
 from mssync.params import TrainGenerator
 from mssync.tracking import NullTracker
-from mssync.training import checkpoint
-from mssync.training.generator import fit, load_generator
+from mssync.trained import checkpoint
+from mssync.trained.networks import load_generator
+from mssync.training.generator import fit
 from mssync.training.group import Group
 from tests.history import RATES, History
 from tests.models.small import syncer

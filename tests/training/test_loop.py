@@ -13,7 +13,8 @@ from torch import nn
 
 from mssync.errors import ParamsError, TrainingDivergedError
 from mssync.params import Loop
-from mssync.training import checkpoint, loop
+from mssync.trained import checkpoint
+from mssync.training import loop
 from mssync.training.group import Group
 from tests.history import History
 

@@ -13,9 +13,10 @@ from mssync.errors import InputError, TrainingDivergedError
 from mssync.landmarks import ibug
 from mssync.params import load
 from mssync.tracking import NullTracker
-from mssync.training import checkpoint
+from mssync.trained import checkpoint
+from mssync.trained.networks import load_evaluators, load_syncers
 from mssync.training.group import Group
-from mssync.training.syncers import load_syncers, train_evaluators, train_guides
+from mssync.training.syncers import train_evaluators, train_guides
 from tests.history import History
 from tests.talkers import talking_clip
 
@@ -299,11 +300,24 @@ def test_guides_and_evaluators_differ_in_seed_embedding_and_loss(clips, tmp_path
     assert evaluator_facts["temperature"] is None
 
 
+def test_evaluators_of_the_sets_that_are_asked_for_are_there_and_no_others(clips, tmp_path):
+    asked = {"evaluator_steps": [2, 0, 0, 0]}
+    found = run(train_evaluators, clips, tmp_path, evaluator_points=["all", "lips"], **asked)
+    assert {name.split(".")[1] for name in found} == {"all", "lips"}
+    evaluators = load_evaluators(tmp_path / "evaluators", torch.device("cpu"))
+    assert {points: judges[0].points for points, judges in evaluators.items()} == {
+        "all": tuple(range(68)),
+        "lips": tuple(ibug.LIPS),
+    }
+    run(train_evaluators, clips, tmp_path, evaluator_points=["all"], **asked)
+    assert list(load_evaluators(tmp_path / "evaluators", torch.device("cpu"))) == ["all"]
+
+
 def test_a_checkpoint_says_what_it_was_made_from(clips, tmp_path):
     run(train_evaluators, clips, tmp_path)
     facts = json.loads((tmp_path / "evaluators/no_lips/level0/checkpoint.json").read_text())
     assert (facts["level"], facts["points"], facts["steps"]) == (0, "no_lips", 6)
-    assert facts["config"]["points"] == list(ibug.NO_LIPS)
+    assert facts["config"]["points"] == list(range(48))
     assert (facts["pairs"], facts["group_size"], facts["windows"]) == ("cross_clip", 48, 4 * 86)
 
 

@@ -12,7 +12,7 @@ import torch
 from mssync.data.pack import pack_clips
 from mssync.data.sequences import Sequences
 from mssync.data.windows import Windows
-from mssync.training import checkpoint
+from mssync.trained import checkpoint
 from mssync.training.group import Group
 from tests.history import History
 from tests.training.test_generator import clip

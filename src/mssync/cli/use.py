@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -256,6 +256,10 @@ def generate(
     champion: Annotated[
         bool, typer.Option("--champion", help="Take the champion of the model registry.")
     ] = False,
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(help="Of the weights; bfloat16 is faster for a large model, and less exact."),
+    ] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     params: ParamsFile = PARAMS,
 ) -> None:
@@ -274,7 +278,7 @@ def generate(
     if run and champion:
         raise InputError("--run and --champion each name a model: give one of them")
     made = _generate.run(
-        _generate.Request(source, audio, out, preview, at, face, force),
+        _generate.Request(source, audio, out, preview, at, face, force, precision),
         _generate.Choice(model, run, champion),
         load(params),
     )

@@ -18,7 +18,6 @@ LEFT_EYE = range(42, 48)
 OUTER_LIPS = range(48, 60)
 INNER_LIPS = range(60, 68)
 LIPS = range(48, 68)
-NO_LIPS = range(48)
 
 # Points that do not move with speech (docs/ms-sync.md, section 5).
 RIGID = (0, 1, 2, 14, 15, 16, 27, 30, 31, 35, 36, 39, 42, 45)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mssync.points import title_of
 from mssync.render.card import Table, table_lines
 from mssync.render.plots import number
-from mssync.render.report import POINTS
 
 _SYNC = {"lse_d": "LSE-D, distance of motion and sound at the best shift (lower is better)"}
 _MORE_SYNC = {
@@ -283,7 +283,7 @@ def _sync_tables(scored: Mapping[str, Any], scores: Mapping[str, str]) -> list[s
             for level, entry in levels.items():
                 theirs = reigning.get(score, {}).get(points, {}).get(level)
                 beside = {"champion": theirs["value"]} if theirs else {}
-                name = (POINTS.get(points, points), level.removeprefix("level"))
+                name = (title_of(points), level.removeprefix("level"))
                 entries.append((name, {**entry, **beside}))
         lines += _table(title, ("points", "level"), entries)
     return lines
@@ -322,7 +322,7 @@ def _loading(facts: Facts) -> list[str]:
         "import mlflow",
         "import torch",
         "",
-        "from mssync.training.generator import load_generator",
+        "from mssync.trained.networks import load_generator",
         "",
         "# MLFLOW_TRACKING_URI names the store",
         f'folder = mlflow.artifacts.download_artifacts("runs:/{facts.run_id}/{facts.artifact}")',

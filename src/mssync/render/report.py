@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mssync.errors import InputError
+from mssync.points import title_of
 
-POINTS = {"all": "all points", "no_lips": "without lips"}
 REFERENCES = ("ground_truth", "other_audio", "static")
 _HEADER = ("truth", "other's", "static", "retrieval", "generated", "place", "")
 
@@ -105,7 +105,7 @@ def _sync_lines(
                 _number(entry["value"]),
                 "n/a" if place is None else f"{place:.0%}",
             ]
-            label = f"{level.replace('level', 'level ')}, {POINTS[points]}"
+            label = f"{level.replace('level', 'level ')}, {title_of(points)}"
             lines.append(f"  {label:<22}{_columns(values)}  {interval}".rstrip())
     lines.append("  place: from another clip's audio (0 %) to the ground truth (100 %)")
     return lines

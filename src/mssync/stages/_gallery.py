@@ -14,9 +14,9 @@ from mssync.media.store import MediaStore
 from mssync.metrics import sync
 from mssync.metrics.baselines import RETRIEVAL
 from mssync.metrics.bootstrap import Estimate
+from mssync.points import ALL, title_of
 from mssync.render import gallery
 from mssync.render.gallery import GalleryEntry, MetricRow, MetricTable, SyncPlot
-from mssync.render.report import POINTS
 from mssync.stages._scores import Excerpt, Motion, Scores, SyncScores
 from mssync.timing import SAMPLES_PER_FRAME
 
@@ -73,7 +73,7 @@ def sync_tables(scores: SyncScores, generated: Sequence[str]) -> list[MetricTabl
     for score, title, explanation, better in _SYNC_TABLES:
         rows = [
             MetricRow(
-                label=f"{gallery.level_label(level)}, {POINTS[points]}",
+                label=f"{gallery.level_label(level)}, {title_of(points)}",
                 values=[found[system].scores[score] for system in systems],
                 normalised=found[generated[0]].normalised.get(score),
                 n=found[generated[0]].scores[score].n,
@@ -177,7 +177,7 @@ def sync_plots(scores: SyncScores, generated: Sequence[str]) -> list[SyncPlot]:
                 for system in systems
             },
         )
-        for level, found in scores["all"].items()
+        for level, found in scores[ALL].items()
     ]
 
 
@@ -216,7 +216,7 @@ def _clip_scores(
         f"LSE-D level {level}": {
             LABELS[system]: found[system].per_clip("lse_d")[index] for system in systems
         }
-        for level, found in scores["all"].items()
+        for level, found in scores[ALL].items()
     }
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,20 +28,21 @@ from mssync.media.recording import Recording, record
 from mssync.media.sandbox import Sandbox
 from mssync.media.still import read_still
 from mssync.media.store import digest
+from mssync.models import inference
 from mssync.models.generator import Generator
 from mssync.params import Params
 from mssync.render import draw
 from mssync.render.puppet import puppet
 from mssync.stages import _motion
 from mssync.stages._motion import Motion
-from mssync.stages.train_generator import CHECKPOINT
 from mssync.timing import FRAME_RATE_HZ, frame_time_s
-from mssync.training import checkpoint
-from mssync.training.generator import load_generator
+from mssync.trained import checkpoint
+from mssync.trained.networks import GENERATOR, load_generator
 
 logger = logging.getLogger(__name__)
 
 VIDEO = ".mp4"
+Precision = Literal["float32", "bfloat16"]
 _DRAWN_PX = 512
 _READ_S = 300.0  # a frame late in a long video is found by decoding all before it
 
@@ -57,6 +59,7 @@ class Request:
         at_s: Which moment of a video; None: its first frame.
         face: Number of the face from the left, from 1; 0: the widest.
         force: Replace files that are there.
+        precision: What the generator's weights are stored as while it runs.
     """
 
     source: Path
@@ -66,6 +69,7 @@ class Request:
     at_s: float | None = None
     face: int = 0
     force: bool = False
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def run(request: Request, choice: Choice, params: Params) -> Generated:
         recording = record(request.audio, scratch, memory_bytes=memory_bytes)
         square = _square(source_PD, generator, params.build_dataset.crop_scale)
         motion = Motion(scratch / "motion.npy", *square)
-        _generate(generator, source_PD, recording, motion, params)
+        _generate(generator, source_PD, recording, motion, params, request.precision)
         provenance: dict[str, object] = {
             "model_sha256": sha256,
             "model": model,
@@ -139,6 +143,7 @@ def run(request: Request, choice: Choice, params: Params) -> Generated:
             "source_landmarks_px": source_PD.tolist(),
             "audio": request.audio.name,
             "audio_sha256": digest(request.audio),
+            "precision": request.precision,
             "backend": params.extract_landmarks.backend,
             "synthetic": True,
         }
@@ -171,7 +176,7 @@ def _open_model(choice: Choice, params: Params, scratch: Path) -> tuple[Generato
     """The generator, its digest, and where it came from."""
     uri = params.paths.tracking_uri
     if choice.run_id:
-        folder = tracking.download(uri, choice.run_id, CHECKPOINT, scratch)
+        folder = tracking.download(uri, choice.run_id, GENERATOR, scratch)
         named = f"run {choice.run_id}"
     elif choice.champion:
         champion = tracking.champion(uri, params.paths.model_name)
@@ -182,7 +187,7 @@ def _open_model(choice: Choice, params: Params, scratch: Path) -> tuple[Generato
             )
         folder, named = champion.folder, f"champion, version {champion.version}"
     else:
-        inner = choice.folder / CHECKPOINT
+        inner = choice.folder / GENERATOR
         folder = inner if (inner / checkpoint.METADATA).is_file() else choice.folder
         if not (folder / checkpoint.METADATA).is_file():
             raise InputError(
@@ -239,6 +244,7 @@ def _generate(
     recording: Recording,
     motion: Motion,
     params: Params,
+    precision: Precision,
 ) -> None:
     """Stream the sound through the generator into the motion's file."""
     device = generator.standardise.mean_C.device
@@ -251,7 +257,8 @@ def _generate(
         pre_emphasis=params.extract_audio.pre_emphasis,
         mel_bands=params.extract_audio.mel_bands,
     )
-    frames = generator.stream(
+    prepared = inference.prepare(generator, dtype=getattr(torch, precision))
+    frames = prepared.stream(
         torch.from_numpy(unit_PD).to(device), (torch.from_numpy(each).to(device) for each in rows)
     )
     told = log.progress(frames, total=recording.frames, what="frames")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from mssync import tracking
 from mssync.params import Paths
 from mssync.render.model_card import Facts, markdown
-from mssync.training import checkpoint
+from mssync.trained import checkpoint
 
 # Where a chain keeps things in its workspace (`dvc.yaml`).
 _CHECKPOINT = Path("models/generator/generator")

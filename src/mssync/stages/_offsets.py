@@ -28,8 +28,8 @@ from mssync.models.syncer import Syncer
 from mssync.params import BuildDataset
 from mssync.selection.offset import FEWEST_TICKS, MAX_REACH_FRAMES, UNKNOWN, Offset, find
 from mssync.timing import ROW_MS, ROWS_PER_FRAME
-from mssync.training.checkpoint import METADATA
-from mssync.training.syncers import load_syncer
+from mssync.trained.checkpoint import METADATA
+from mssync.trained.networks import load_syncer
 
 _STEP_ROWS = 2  # audio windows begin at every half frame
 _STEPS = ROWS_PER_FRAME // _STEP_ROWS

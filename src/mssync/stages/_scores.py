@@ -20,6 +20,7 @@ from mssync.metrics.bootstrap import Estimate
 from mssync.metrics.sync import Evaluator, SystemSync
 from mssync.models.generator import Generator
 from mssync.params import Evaluate, Retrieval
+from mssync.points import ALL
 from mssync.timing import ROWS_PER_FRAME
 
 Motion = NDArray[np.float32]
@@ -190,7 +191,7 @@ def score(
             motions,
             pieces,
             [clip.motion_TPD for clip in training],
-            evaluators["all"][0],
+            evaluators[ALL][0],
             axes=params.frechet_axes,
             device=device,
         ),

@@ -13,12 +13,16 @@ from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
 from mssync.metrics.baselines import RETRIEVAL
 from mssync.params import Evaluate, Paths, Run
+from mssync.points import ALL
 from mssync.render.gallery import write_gallery
 from mssync.stages import _gallery, _scores
-from mssync.stages.train_generator import CHECKPOINT
-from mssync.training import checkpoint
-from mssync.training.generator import load_generator
-from mssync.training.syncers import POINT_SETS, load_kernel, load_syncers
+from mssync.trained import checkpoint
+from mssync.trained.networks import (
+    GENERATOR,
+    load_evaluators,
+    load_generator,
+    load_kernel,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,16 +80,12 @@ def run(
             "are needed: add longer clips of held-out speakers, or lower evaluate.frames"
         )
     champion = tracking.champion(paths.tracking_uri, paths.model_name)
-    models = {CHALLENGER: generator / CHECKPOINT} | (
-        {CHAMPION: champion.folder} if champion else {}
-    )
+    models = {CHALLENGER: generator / GENERATOR} | ({CHAMPION: champion.folder} if champion else {})
     generated = {
         name: _scores.generate(load_generator(folder, device), pieces, device)
         for name, folder in models.items()
     }
-    evaluators = {
-        points: load_syncers(syncers / "evaluators" / points, device) for points in POINT_SETS
-    }
+    evaluators = load_evaluators(syncers / "evaluators", device)
     training = _scores.clips_of(version, "train", at_most=params.training_clips)
     baselines = _scores.baselines_of(pieces, training, params.retrieval)
     scores = _scores.score(
@@ -94,7 +94,7 @@ def run(
         training,
         evaluators,
         params,
-        kernel=load_kernel(syncers / "evaluators" / "all"),
+        kernel=load_kernel(syncers / "evaluators" / ALL),
         seed=run.seed,
         device=device,
     )
@@ -147,7 +147,7 @@ def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
     """The few scores that tell experiments apart: system -> score, as DVC shows them."""
 
     def of(metrics: Mapping[str, Any]) -> dict[str, Any]:
-        lips = metrics["lse_d"]["all"]
+        lips = metrics["lse_d"][ALL]
         return {
             "place": {level: entry["normalised"] for level, entry in lips.items()},
             "lse_d": {level: entry["value"] for level, entry in lips.items()},
@@ -161,7 +161,7 @@ def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    lips = report["challenger"]["metrics"]["lse_d"]["all"]["level0"]
+    lips = report["challenger"]["metrics"]["lse_d"][ALL]["level0"]
     place = lips["normalised"]
     told = "cannot be told" if place is None else f"is {place:.0%}"
     return (

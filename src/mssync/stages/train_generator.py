@@ -9,13 +9,14 @@ from mssync.data import dataset
 from mssync.device import prepare
 from mssync.params import Paths, Run, TrainGenerator, digest
 from mssync.stages._training import packs, tracked
-from mssync.training import checkpoint, generator
+from mssync.trained import checkpoint
+from mssync.trained.networks import GENERATOR, load_kernel, load_syncers
+from mssync.training import generator
 from mssync.training.group import joined
-from mssync.training.syncers import load_kernel, load_syncers
+from mssync.training.stopping import stoppable, termination
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "generator"
 REPORT = "report.json"
 # What a trained generator depends on besides data, guides and parameters.
 CODE = (
@@ -25,13 +26,14 @@ CODE = (
     "models",
     "pyramid.py",
     "timing.py",
-    "training/checkpoint.py",
+    "trained",
     "training/generator.py",
     "training/loop.py",
     "training/state.py",
 )
 
 
+@stoppable()
 def run(
     data: Path,
     syncers: Path,
@@ -59,6 +61,7 @@ def run(
 
     Raises:
         InputError: If there is no dataset or no guide.
+        TrainingStoppedError: On SIGTERM; what is finished is stored, and a step under way too.
     """
     metadata = dataset.load_metadata(data)
     packed = packs(data)
@@ -87,25 +90,26 @@ def run(
             dataset_revision=metadata["revision"],
         ) as tracker,
     ):
-        report = generator.fit(
-            packed["train"],
-            packed["val"],
-            guides,
-            params,
-            kernel=kernel,
-            seed=run.seed,
-            device=device,
-            threads=run.workers,
-            tracker=tracker,
-            out=out,
-            key=key,
-            group=group,
-        )
+        with termination():  # it stops between two steps, or after it is written
+            report = generator.fit(
+                packed["train"],
+                packed["val"],
+                guides,
+                params,
+                kernel=kernel,
+                seed=run.seed,
+                device=device,
+                threads=run.workers,
+                tracker=tracker,
+                out=out,
+                key=key,
+                group=group,
+            )
         if group.leads:
-            sha256 = checkpoint.sha256(out / CHECKPOINT)
+            sha256 = checkpoint.sha256(out / GENERATOR)
             tracker.tag({tracking.MODEL_TAG: sha256})
-            tracker.log_files(out / CHECKPOINT, CHECKPOINT)
+            tracker.log_files(out / GENERATOR, GENERATOR)
             records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
             tracker.made(sha256)
-    logger.info("train-generator: %s", out / CHECKPOINT)
+    logger.info("train-generator: %s", out / GENERATOR)
     return report

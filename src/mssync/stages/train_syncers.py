@@ -12,6 +12,7 @@ from mssync.params import Paths, Run, TrainSyncers, digest
 from mssync.stages._training import packs, tracked
 from mssync.training import syncers
 from mssync.training.group import joined
+from mssync.training.stopping import stoppable
 
 logger = logging.getLogger(__name__)
 
@@ -23,15 +24,17 @@ CODE = (
     "losses",
     "metrics/retrieval.py",
     "models",
+    "points.py",
     "pyramid.py",
     "timing.py",
-    "training/checkpoint.py",
+    "trained/checkpoint.py",
     "training/loop.py",
     "training/state.py",
     "training/syncers.py",
 )
 
 
+@stoppable()
 def run(
     data: Path, out: Path, params: TrainSyncers, *, run: Run, paths: Paths, params_hash: str
 ) -> dict[str, float]:
@@ -52,6 +55,7 @@ def run(
     Raises:
         InputError: If there is no dataset.
         StageFailedError: If no level has a group of windows to train on.
+        TrainingStoppedError: On SIGTERM; what is finished is stored, and a step under way too.
     """
     metadata = dataset.load_metadata(data)
     packed = packs(data)

@@ -1,1 +1,1 @@
-"""Training loops and checkpoints."""
+"""Training loops: from the first step to the last."""

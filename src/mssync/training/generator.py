@@ -18,7 +18,7 @@ from mssync.data.pack import Pack
 from mssync.data.sequences import Batch, Sequences
 from mssync.data.statistics import Statistics
 from mssync.device import autocast
-from mssync.errors import InputError, ParamsError
+from mssync.errors import ParamsError
 from mssync.losses import gan
 from mssync.losses.rigidity import rigidity_loss
 from mssync.losses.sync import SyncLoss, pyramid_sync_loss, scored_windows
@@ -27,14 +27,15 @@ from mssync.models.generator import Generator
 from mssync.models.syncer import Syncer
 from mssync.params import TrainGenerator
 from mssync.tracking import Tracker
-from mssync.training import checkpoint, loop
+from mssync.trained import checkpoint
+from mssync.trained.networks import GENERATOR
+from mssync.training import loop
 from mssync.training.graph import graphed, optimiser
 from mssync.training.group import Group
 from mssync.training.loop import Outcome, Terms, Validation, descend
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "generator"
 RESUME = ".resume"
 REMEDY = "Lower train_generator.generator_learning_rate or train_generator.critic_learning_rate"
 CRITIC_CONTEXT_FRAMES = 2
@@ -84,9 +85,9 @@ def fit(
         TrainingDivergedError: If the loss is not finite when it is reported or stored.
         TrainingStoppedError: On SIGTERM, after a checkpoint was written.
     """
-    finished = checkpoint.load_if(out / FOLDER, key)
+    finished = checkpoint.load_if(out / GENERATOR, key)
     if finished is not None:
-        checkpoint.remove_leftovers(out / FOLDER)
+        checkpoint.remove_leftovers(out / GENERATOR)
         checkpoint.remove(out / RESUME)
         metrics: dict[str, float] = finished[1]["metrics"]
         return metrics
@@ -123,7 +124,7 @@ def fit(
     counts = {f"train/sync_windows_level{level}": float(n) for level, n in windows.items()}
     metrics = outcome.terms | counts | outcome.scores
     if group.leads:
-        trainer.finish(out / FOLDER, outcome, key, metrics)
+        trainer.finish(out / GENERATOR, outcome, key, metrics)
         checkpoint.remove(out / RESUME)
     group.wait()
     return metrics
@@ -388,21 +389,6 @@ class Trainer:
             torch.from_numpy(facts.audio_mean_M), torch.from_numpy(facts.audio_std_M)
         )
         self.generator.velocity_scale_X.copy_(torch.from_numpy(facts.velocity_rms_PD).flatten())
-
-
-def load_generator(folder: Path, device: torch.device) -> Generator:
-    """Read a generator that `fit` wrote, ready for inference.
-
-    Raises:
-        InputError: If the folder holds no checkpoint of a generator.
-    """
-    tensors, metadata = checkpoint.load(folder)
-    try:
-        generator = Generator(**metadata["size"])
-        generator.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{folder} holds no checkpoint of a generator: {error}") from error
-    return generator.to(device).eval()
 
 
 def _distance(made_BTPD: Tensor, wanted_BTPD: Tensor) -> Tensor:

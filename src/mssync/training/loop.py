@@ -19,7 +19,8 @@ from mssync.data.prefetch import prefetched
 from mssync.errors import InputError, TrainingDivergedError, TrainingStoppedError
 from mssync.params import Loop
 from mssync.tracking import Tracker
-from mssync.training import checkpoint, state
+from mssync.trained import checkpoint
+from mssync.training import state
 from mssync.training.group import Group
 from mssync.training.pace import Pace, duration
 from mssync.training.stopping import termination

@@ -9,6 +9,7 @@ points, D = 2, M mel bands, E embedding.
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,22 +23,22 @@ from mssync.data.pack import Pack
 from mssync.data.statistics import Statistics
 from mssync.data.windows import MIN_GROUP, Batch, Pairs, Windows
 from mssync.device import autocast
-from mssync.errors import InputError
-from mssync.landmarks import ibug
 from mssync.losses.contrastive import contrastive
 from mssync.losses.infonce import Temperature, info_nce, margin_at
 from mssync.metrics.retrieval import accuracy_at_1
 from mssync.models.syncer import Syncer
 from mssync.params import TrainSyncers
+from mssync.points import ALL, POINT_SETS, PointSetName
 from mssync.tracking import Tracker
-from mssync.training import checkpoint, loop
+from mssync.trained import checkpoint
+from mssync.training import loop
 from mssync.training.graph import graphed, optimiser
 from mssync.training.group import Group
 from mssync.training.loop import Outcome, Terms, Validation, descend
+from mssync.training.stopping import termination
 
 logger = logging.getLogger(__name__)
 
-POINT_SETS: dict[str, Sequence[int]] = {"all": range(ibug.POINTS), "no_lips": ibug.NO_LIPS}
 STATISTICS_WINDOWS = 4096
 PAIRS: tuple[Pairs, ...] = ("cross_clip", "same_clip")
 
@@ -57,7 +58,7 @@ class _Network:
 
     name: str
     level: int
-    points: str
+    points: PointSetName
     guide: bool
     pairs: Pairs
     steps: int
@@ -123,7 +124,7 @@ def train_guides(
     setting = _Setting(packs, params, seed, device, threads, tracker, key, group)
     metrics: dict[str, float] = {}
     for level, steps in enumerate(params.guide_steps):
-        network = _Network(f"guide/level{level}", level, "all", True, params.pairs[level], steps)
+        network = _Network(f"guide/level{level}", level, ALL, True, params.pairs[level], steps)
         metrics |= _train_once(network, setting, out / "guides" / f"level{level}")
     return metrics
 
@@ -140,7 +141,7 @@ def train_evaluators(
     out: Path,
     group: Group,
 ) -> dict[str, float]:
-    """Train two evaluators per level, on all points and without the lips; they grade generators.
+    """Train an evaluator per level and set of points; they grade generators.
 
     They share nothing with the guides: other seeds, embeddings of any length, SyncNet's loss.
 
@@ -152,7 +153,8 @@ def train_evaluators(
         device: Where to train.
         threads: That make batches ahead; they decide nothing.
         tracker: Receives the loss, as `evaluator/all/level0/loss`.
-        out: Receives `evaluators/{all,no_lips}/level{l}/`, one checkpoint each.
+        out: Receives `evaluators/{points}/level{l}/`, one checkpoint each; those of sets of points
+            that are not asked for are removed.
         group: As for `train_guides`.
 
     Returns:
@@ -166,7 +168,12 @@ def train_evaluators(
     """
     setting = _Setting(packs, params, seed, device, threads, tracker, key, group)
     metrics: dict[str, float] = {}
-    for points in POINT_SETS:
+    if group.leads:
+        for folder in (out / "evaluators").glob("*"):
+            if folder.name not in params.evaluator_points:
+                shutil.rmtree(folder)
+    group.wait()
+    for points in params.evaluator_points:
         for level, steps in enumerate(params.evaluator_steps):
             name = f"evaluator/{points}/level{level}"
             network = _Network(name, level, points, False, params.pairs[level], steps)
@@ -202,56 +209,6 @@ def build_syncer(
     )
 
 
-def load_syncers(folder: Path, device: torch.device) -> list[Syncer]:
-    """Read a pyramid, frozen, lowest level first.
-
-    Args:
-        folder: Holds `level{l}/` checkpoints; levels may be missing.
-        device: Where to put them.
-
-    Raises:
-        InputError: If the folder holds no checkpoint, or an unreadable one.
-    """
-    syncers = [load_syncer(path, device) for path in folder.glob("level*")]
-    if not syncers:
-        raise InputError(f"{folder} holds no syncer (level0/, level1/, ...): run train-syncers")
-    return sorted(syncers, key=lambda syncer: syncer.level)
-
-
-def load_syncer(folder: Path, device: torch.device) -> Syncer:
-    """Read one syncer, frozen.
-
-    Args:
-        folder: Its checkpoint.
-        device: Where to put it.
-
-    Raises:
-        InputError: If the folder holds no readable checkpoint.
-    """
-    tensors, metadata = checkpoint.load(folder)
-    syncer = Syncer.from_config(metadata["config"])
-    syncer.load_state_dict(tensors)
-    return syncer.to(device).eval().requires_grad_(False)
-
-
-def load_kernel(folder: Path) -> int:
-    """The width of the box mean that a pyramid of syncers was trained with.
-
-    Args:
-        folder: As for `load_syncers`.
-
-    Raises:
-        InputError: If the folder holds no checkpoint, an unreadable one, or two of other widths.
-    """
-    kernels = {checkpoint.load(path)[1]["kernel"] for path in folder.glob("level*")}
-    if len(kernels) != 1:
-        raise InputError(
-            f"{folder} must hold syncers of one kernel, found {sorted(kernels)}: run train-syncers"
-        )
-    kernel: int = kernels.pop()
-    return kernel
-
-
 def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str, float]:
     """Train, score and save, unless that is done already or cannot be done."""
     finished = checkpoint.load_if(folder, setting.key)
@@ -277,28 +234,30 @@ def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str,
         return {f"{network.prefix}.skipped": 1.0}
 
     resume = folder.with_name(f".{folder.name}.resume")
-    training, outcome = _fit(network, windows, setting, resume)
-    syncer = outcome.module.eval()
-    metrics = {
-        f"{network.prefix}.{name}": value for name, value in _score(syncer, network.level, setting)
-    }
-    metadata = {
-        **asdict(network),
-        "steps": outcome.steps,
-        "config": training.kept.to_config(),
-        "kernel": params.kernel,
-        "loss": "info_nce" if network.guide else "contrastive",
-        "group_size": size,
-        "windows": windows.count,
-        "clips_too_short": windows.too_short,
-        "temperature": training.temperature().item() if network.guide else None,
-        "metrics": metrics,
-        "key": setting.key,
-    }
-    if setting.group.leads:
-        checkpoint.save(folder, syncer.state_dict(), metadata)
-        checkpoint.remove(resume)
-    setting.group.wait()
+    with termination():  # it stops between two steps, or after it is written
+        training, outcome = _fit(network, windows, setting, resume)
+        syncer = outcome.module.eval()
+        metrics = {
+            f"{network.prefix}.{name}": value
+            for name, value in _score(syncer, network.level, setting)
+        }
+        metadata = {
+            **asdict(network),
+            "steps": outcome.steps,
+            "config": training.kept.to_config(),
+            "kernel": params.kernel,
+            "loss": "info_nce" if network.guide else "contrastive",
+            "group_size": size,
+            "windows": windows.count,
+            "clips_too_short": windows.too_short,
+            "temperature": training.temperature().item() if network.guide else None,
+            "metrics": metrics,
+            "key": setting.key,
+        }
+        if setting.group.leads:
+            checkpoint.save(folder, syncer.state_dict(), metadata)
+            checkpoint.remove(resume)
+        setting.group.wait()
     return metrics
 
 
@@ -330,7 +289,7 @@ def _build(network: _Network, windows: Windows, setting: _Setting, seed: int) ->
         syncer = build_syncer(
             params,
             level=network.level,
-            points=POINT_SETS[network.points],
+            points=POINT_SETS[network.points].indices,
             normalise=network.guide,
             mel_bands=len(known.audio_mean_M),
         )

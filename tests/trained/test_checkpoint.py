@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mssync.errors import InputError
-from mssync.training import checkpoint, state
+from mssync.trained import checkpoint
+from mssync.training import state
 
 
 def trained(steps):

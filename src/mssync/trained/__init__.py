@@ -1,0 +1,1 @@
+"""Trained networks as files, apart from what trains them."""
