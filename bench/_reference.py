@@ -237,14 +237,20 @@ class ReferenceCritics(nn.Module):
 
 
 def reference_sync(
-    motion_BTPD: Tensor, audio_BAM: Tensor, guides: Sequence[Guide], *, kernel: int
+    motion_BTPD: Tensor,
+    audio_BAM: Tensor,
+    guides: Sequence[Guide],
+    *,
+    kernel: int,
+    mean_BPD: Tensor,
 ) -> Tensor:
     """The sync loss without context: sample by sample, level by level."""
     frames = motion_BTPD.shape[1]
     by_level = []
     for guide in guides:
         cosines = []
-        for motion_TPD, audio_AM in zip(motion_BTPD, audio_BAM, strict=True):
+        for motion_TPD, audio_AM, mean_PD in zip(motion_BTPD, audio_BAM, mean_BPD, strict=True):
+            motion_TPD = motion_TPD - mean_PD if guide.from_mean else motion_TPD
             level_1TX = pyramid.at_level(motion_TPD.flatten(1)[None], guide.level, kernel=kernel)
             level_1AM = pyramid.at_level(audio_AM[None], guide.level, kernel=kernel)
             windows = pyramid.window_count(pyramid.length(frames, guide.level))
@@ -337,7 +343,13 @@ class ReferenceTrainer:
         return {
             "adversarial_frame": gan.generator_loss(frame_scores),
             "adversarial_sequence": gan.generator_loss(sequence_scores),
-            "sync": reference_sync(motion_BTPD, audio_BAM, self.guides, kernel=self.kernel),
+            "sync": reference_sync(
+                motion_BTPD,
+                audio_BAM,
+                self.guides,
+                kernel=self.kernel,
+                mean_BPD=real_BTPD.mean(dim=1),
+            ),
             "position": distance_BT[:, observed:].mean(),
             "reconstruction": distance_BT[:, 1:observed].mean(),
         }

@@ -278,9 +278,10 @@ class TrainSyncers(Section):
     audio_widths: Stages4 = Field(description="Widths of the audio tower's four stages.")
     blocks: Stages4 = Field(description="Blocks in each of the four stages.")
     embedding: Count = Field(description="Width of both embeddings.")
-    inputs: Literal["absolute", "relative"] = Field(
-        description="`absolute`: positions and log energies, the paper's. `relative`: what changes "
-        "within a window, so that faces are not known by where they are."
+    inputs: Literal["absolute", "displacement", "relative"] = Field(
+        description="`absolute`: positions and log energies, the paper's. `displacement`: how far "
+        "points are from the clip's mean face, so that faces are not known by where they are. "
+        "`relative`: what changes within a window."
     )
     standardise: bool = Field(description="Standardise inputs by the training set's statistics.")
     cross_clip_group: int = Field(ge=4, description="Windows of a group pooled over clips.")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,13 +24,14 @@ def numbered_clip(number, frames):
     )
 
 
-def windows_in(clips, level=0, kernel=7, valid_only=True):
+def windows_in(clips, level=0, kernel=7, valid_only=True, from_mean=False):
     return Windows(
         pack_clips(clips),
         level=level,
         kernel=kernel,
         valid_only=valid_only,
         device=torch.device("cpu"),
+        from_mean=from_mean,
     )
 
 
@@ -51,6 +53,38 @@ def test_windows_are_five_samples_and_the_twenty_rows_of_the_same_time():
     first = batch.motion_GN5PD[:, :, :1, 0, 0].numpy()
     np.testing.assert_array_equal(batch.motion_GN5PD[..., 5, 1], first + np.arange(5))
     np.testing.assert_allclose(batch.audio_GN20M[..., 3], first + np.arange(20) / 4)
+
+
+@pytest.mark.parametrize("audio_range", [None, 5.0])
+@pytest.mark.parametrize("level", [0, 1])
+def test_displacements_are_windows_less_the_mean_face_of_their_clip(level, audio_range):
+    random = np.random.default_rng(0)
+    clips = []
+    for number, frames in enumerate((40, 60, 50)):
+        motion = random.uniform(0.3, 0.7, (1, 68, 2)) + random.normal(0, 0.02, (frames, 68, 2))
+        audio = random.normal(size=(4 * frames, 26))
+        clips.append(Clip(str(number), "", "train", motion.astype("f4"), audio.astype("f4")))
+    still = [
+        replace(clip, motion_TPD=np.repeat(clip.motion_TPD.mean(axis=0)[None], clip.frames, axis=0))
+        for clip in clips
+    ]
+    # what augmentation may do depends on where the clip's points go: the still ones must touch
+    # the same ends
+    for clip, mean in zip(clips, still, strict=True):
+        mean.motion_TPD[0] = clip.motion_TPD.min(axis=0)
+        mean.motion_TPD[-1] = clip.motion_TPD.max(axis=0)
+
+    def draw(given, **options):
+        windows = windows_in(given, level, **options)
+        return windows.draw("cross_clip", 3, seed=0, groups=2, largest=8, audio_range=audio_range)
+
+    displaced, plain = draw(clips, from_mean=True), draw(clips)
+    assert torch.equal(displaced.audio_GN20M, plain.audio_GN20M)
+    means = draw(still).motion_GN5PD[:, :, 2]
+    expected = plain.motion_GN5PD - means[:, :, None]
+    inside = draw(still).motion_GN5PD.diff(dim=2).abs().amax(dim=(2, 3, 4)) < 1e-6
+    assert inside.any()
+    torch.testing.assert_close(displaced.motion_GN5PD[inside], expected[inside], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("level", [1, 2])

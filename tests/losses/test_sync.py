@@ -7,6 +7,8 @@ from mssync.losses.sync import pyramid_sync_loss, scored_windows
 class Loudness:
     """A guide that compares the height of point 62 with the loudness of its rows."""
 
+    from_mean = False
+
     def __init__(self, level):
         self.level = level
 

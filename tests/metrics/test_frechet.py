@@ -9,6 +9,8 @@ from mssync.metrics import frechet
 class PlainEvaluator:
     """Embeds a window as its middle frame's coordinates."""
 
+    from_mean = False
+
     def __init__(self, level=0):
         self.level = level
 

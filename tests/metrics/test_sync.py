@@ -4,6 +4,7 @@ import torch
 
 from mssync.metrics import sync
 from mssync.pyramid import array_at_level
+from tests.models.small import syncer
 
 FRAMES = 120
 
@@ -14,6 +15,8 @@ class ScribeEvaluator:
     Motion carries the curve in every coordinate, audio in every band, so windows that belong
     together embed alike at every level.
     """
+
+    from_mean = False
 
     def __init__(self, level=0):
         self.level = level
@@ -60,6 +63,16 @@ def test_a_planted_delay_is_found_with_its_sign(level, late_frames):
     found = curve_of(pair, level)
     assert found.offset_samples == late_frames / 2**level
     assert found.offset_s == pytest.approx(late_frames / 25)
+
+
+def test_a_judge_of_displacements_does_not_care_where_a_face_is(clips):
+    judge = syncer(0, normalise=False, inputs="displacement")
+    moved = [(motion + np.float32([0.2, -0.1]), audio) for motion, audio in clips]
+    here, there = (sync.distance_curves(pairs, judge, kernel=7) for pairs in (clips, moved))
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_allclose(one.distances, other.distances, rtol=1e-3)
+    still = [(np.repeat(motion[:1], len(motion), axis=0), audio) for motion, audio in clips]
+    assert sync.distance_curves(still, judge, kernel=7)[0].lse_d != here[0].lse_d
 
 
 def test_a_clip_in_sync_has_its_least_distance_at_zero(clips):

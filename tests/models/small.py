@@ -20,7 +20,7 @@ GENERATOR = {
 }
 
 
-def syncer(level, *, points=range(68), normalise=True):
+def syncer(level, *, points=range(68), normalise=True, inputs="absolute"):
     """A syncer of a level, a guide by default; its weights are drawn by the level."""
     torch.manual_seed(level)
     return Syncer(
@@ -33,4 +33,5 @@ def syncer(level, *, points=range(68), normalise=True):
         audio_widths=[8, 8, 8, 8],
         blocks=[1, 1, 1, 1],
         embedding=8,
+        inputs=inputs,
     )

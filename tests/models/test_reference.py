@@ -104,7 +104,24 @@ def test_the_sync_loss_is_the_references(random):
     ours = pyramid_sync_loss(
         motion, audio, guides, kernel=7, generated=range(1, 43), valid_only=False
     )
-    torch.testing.assert_close(ours.loss, reference_sync(motion, audio, guides, kernel=7))
+    expected = reference_sync(motion, audio, guides, kernel=7, mean_BPD=motion.mean(dim=1))
+    torch.testing.assert_close(ours.loss, expected)
+
+
+def test_the_sync_loss_of_displacements_is_the_references(random):
+    guides = [small.syncer(level, inputs="displacement").double() for level in range(4)]
+    motion, audio, mean = faces(43, random), speech(43, random), faces(1, random)[:, 0]
+    ours = pyramid_sync_loss(
+        motion,
+        audio,
+        guides,
+        kernel=7,
+        generated=range(1, 43),
+        valid_only=False,
+        mean_BPD=mean,
+    )
+    expected = reference_sync(motion, audio, guides, kernel=7, mean_BPD=mean)
+    torch.testing.assert_close(ours.loss, expected)
 
 
 @pytest.mark.parametrize("module", ["transformer", "lstm"])

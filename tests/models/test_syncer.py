@@ -6,6 +6,7 @@ import torch
 from mssync.landmarks import ibug
 from mssync.models.convnext import Block, Tower
 from mssync.models.syncer import Syncer
+from mssync.points import POINT_SETS
 
 PAPER = {
     "motion_stem": 272,
@@ -93,9 +94,9 @@ def test_evaluators_embed_at_any_length(motion, audio):
 
 
 def test_a_head_syncer_does_not_see_the_lips(motion):
-    syncer = small(ibug.NO_LIPS)
+    syncer = small(POINT_SETS["no_lips"].indices)
     other_lips = motion.clone()
-    other_lips[:, :, list(ibug.LIPS)] += 1
+    other_lips[:, :, list(POINT_SETS["lips"].indices)] += 1
     other_brow = motion.clone()
     other_brow[:, :, 20] += 1
     assert torch.equal(syncer.embed_motion(motion), syncer.embed_motion(other_lips))
@@ -132,7 +133,7 @@ def test_gradients_reach_every_coordinate_through_a_frozen_syncer(motion):
 
 
 def test_a_syncer_is_rebuilt_from_its_config(motion, audio):
-    syncer = small(ibug.LIPS, normalise=False, inputs="relative")
+    syncer = small(POINT_SETS["lips"].indices, normalise=False, inputs="relative")
     syncer.audio_norm.fit(torch.ones(26), torch.full((26,), 2.0))
     rebuilt = Syncer.from_config(json.loads(json.dumps(syncer.to_config())))
     rebuilt.load_state_dict(syncer.state_dict())

@@ -5,7 +5,7 @@ import torch
 
 from mssync.models.generator import Generator
 from mssync.models.inference import prepare
-from mssync.training import checkpoint
+from mssync.trained import checkpoint
 from mssync.training.syncers import train_evaluators, train_guides
 from tests.history import History
 from tests.models import small

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mssync.device import constant
 from mssync.landmarks import ibug
 
 SCALES = (0.9, 1.1)
@@ -39,14 +40,16 @@ class Augmentation:
 
     def apply(self, motion: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Augment motion (N, ..., 68, 2) and audio (N, ..., M); the inputs stay as they are."""
+        return self.move(motion), audio + _spread(self.gain_N, audio.ndim)
+
+    def move(self, motion: Tensor) -> Tensor:
+        """Augment motion alone."""
         scale = _spread(self.scale_N, motion.ndim)
         shift = self.shift_ND.reshape(len(motion), *[1] * (motion.ndim - 2), 2)
         moved = (motion - CENTRE) * scale + shift + CENTRE
-        flip = torch.tensor(ibug.FLIP, device=motion.device)
-        mirrored = moved.index_select(-2, flip)
+        mirrored = moved.index_select(-2, constant(ibug.FLIP.tolist(), motion.device))
         mirrored[..., 0] = 1 - mirrored[..., 0]
-        moved = torch.where(_spread(self.flip_N, motion.ndim), mirrored, moved)
-        return moved, audio + _spread(self.gain_N, audio.ndim)
+        return torch.where(_spread(self.flip_N, motion.ndim), mirrored, moved)
 
 
 def uniforms(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:

@@ -110,6 +110,20 @@ class Pack:
         """
         return self._known or statistics(self._rows_SX, self.frames_C)
 
+    @cached_property
+    def mean_faces(self) -> NDArray[np.float32]:
+        """The mean face of each clip, (C, 68, 2)."""
+
+        def fill(means_CX: NDArray[np.float32]) -> None:
+            ends_C = np.cumsum(self.frames_C)
+            for clip, (frames, end) in enumerate(zip(self.frames_C, ends_C, strict=True)):
+                motion_TX = self._rows_SX[end - frames : end, :COORDINATES]
+                means_CX[clip] = motion_TX.mean(axis=0, dtype=np.float64)
+
+        path = self._folder and self._folder / "means.npy"
+        means_CX = _array(path, (len(self), COORDINATES), fill)
+        return means_CX.reshape(-1, ibug.POINTS, 2)
+
     def level(self, level: int, *, kernel: int, device: torch.device) -> Level:
         """A level of the pyramid.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mssync import pyramid
-from mssync.data.augment import augmentation, uniforms
+from mssync.data.augment import Augmentation, augmentation, uniforms
 from mssync.data.pack import ALL, Pack
 
 # `cross_clip`: a group is pooled over clips. `same_clip`: it comes from one clip, which is harder.
@@ -30,7 +30,7 @@ class Batch:
     """Windows in groups, motion and audio aligned.
 
     Attributes:
-        motion_GN5PD: (G, N, 5, 68, 2), in crop sides.
+        motion_GN5PD: (G, N, 5, 68, 2), in crop sides; positions, or less the clip's mean face.
         audio_GN20M: (G, N, 20, M), log mel energies.
     """
 
@@ -60,6 +60,7 @@ class Windows:
         kernel: Odd width of the pyramid's box mean, in samples.
         valid_only: Leave out windows that touch padding.
         device: Where batches are wanted.
+        from_mean: Motion is wanted less the mean face of its clip.
 
     Attributes:
         count: Windows in all, overlapping ones too.
@@ -72,7 +73,14 @@ class Windows:
     """
 
     def __init__(
-        self, pack: Pack, *, level: int, kernel: int, valid_only: bool, device: torch.device
+        self,
+        pack: Pack,
+        *,
+        level: int,
+        kernel: int,
+        valid_only: bool,
+        device: torch.device,
+        from_mean: bool = False,
     ) -> None:
         if not len(pack):
             raise ValueError("windows of no clip do not exist")
@@ -93,6 +101,7 @@ class Windows:
         self._slots = self.slots_C[self._by_slots]
         self._low_CD = torch.from_numpy(pack.low_CD[kept]).to(device)
         self._high_CD = torch.from_numpy(pack.high_CD[kept]).to(device)
+        self._mean_CPD = torch.from_numpy(pack.mean_faces[kept]).to(device) if from_mean else None
 
     def group_size(self, pairs: Pairs, largest: int) -> int:
         """Size of the largest group that exists, at most `largest`.
@@ -148,17 +157,30 @@ class Windows:
         windows_GN = self.windows_C[clip_GN]
         phase_GN = np.take_along_axis(rng.integers(0, windows_GN), first_GN, axis=1)
         start_GN = self._first_C[clip_GN] + (phase_GN + SPACING * slot_GN) % windows_GN
-        batch = self.gather(start_GN[share])
         if audio_range is None:
-            return batch
+            return self.gather(start_GN[share])
         uniform_GN5 = uniforms(rng, *clip_GN.shape)
         uniform_GN5 = np.take_along_axis(uniform_GN5, first_GN[..., None], axis=1)
-        return self._augment(batch, clip_GN[share], uniform_GN5[share], audio_range)
+        drawn = self._augmentation(clip_GN[share], uniform_GN5[share], audio_range)
+        return self.gather(start_GN[share], drawn)
 
-    def gather(self, start_GN: NDArray[np.int64]) -> Batch:
-        """The windows that start at these samples: (G, N) -> a batch of (G, N)."""
-        motion, audio = self._level.take(start_GN.reshape(-1), pyramid.MOTION_WINDOW)
-        groups = start_GN.shape
+    def gather(self, start_GN: NDArray[np.int64], drawn: Augmentation | None = None) -> Batch:
+        """The windows that start at these samples: (G, N) -> a batch of (G, N).
+
+        Args:
+            start_GN: First sample of each, of all clips.
+            drawn: What happens to each of the G N windows.
+        """
+        # The pyramid is linear, so that augmenting windows of a level equals augmenting the clip.
+        start_N, groups = start_GN.reshape(-1), start_GN.shape
+        motion, audio = self._level.take(start_N, pyramid.MOTION_WINDOW)
+        if drawn:
+            motion, audio = drawn.apply(motion, audio)
+        if self._mean_CPD is not None:
+            clip_N = np.searchsorted(self._first_C, start_N, side="right") - 1
+            clip = torch.from_numpy(clip_N).to(self._mean_CPD.device)
+            mean_N1PD = self._mean_CPD[clip][:, None]
+            motion = motion - (drawn.move(mean_N1PD) if drawn else mean_N1PD)
         return Batch(motion.view(*groups, *motion.shape[1:]), audio.view(*groups, *audio.shape[1:]))
 
     def sample(self, largest: int) -> Batch:
@@ -216,25 +238,17 @@ class Windows:
         """Clips with so many slots or more."""
         return self._by_slots[np.searchsorted(self._slots, least) :]
 
-    def _augment(
-        self,
-        batch: Batch,
-        clip_GN: NDArray[np.int64],
-        uniform_GN5: NDArray[np.float32],
-        audio_range: float,
-    ) -> Batch:
-        # The pyramid is linear, so that augmenting windows of a level equals augmenting the clip.
+    def _augmentation(
+        self, clip_GN: NDArray[np.int64], uniform_GN5: NDArray[np.float32], audio_range: float
+    ) -> Augmentation:
         device = self._low_CD.device
         clip = torch.from_numpy(clip_GN.reshape(-1)).to(device)
-        drawn = augmentation(
+        return augmentation(
             torch.from_numpy(uniform_GN5).to(device).flatten(0, 1),
             self._low_CD[clip],
             self._high_CD[clip],
             audio_range=audio_range,
         )
-        motion_GN5PD, audio_GN20M = batch.motion_GN5PD, batch.audio_GN20M
-        motion, audio = drawn.apply(motion_GN5PD.flatten(0, 1), audio_GN20M.flatten(0, 1))
-        return Batch(motion.view_as(motion_GN5PD), audio.view_as(audio_GN20M))
 
 
 def _allowed(

@@ -22,6 +22,10 @@ class Guide(Protocol):
     def level(self) -> int:
         """Level of the pyramid it listens to."""
 
+    @property
+    def from_mean(self) -> bool:
+        """Whether motion is wanted less the clip's mean face."""
+
     def embed_motion(self, motion_N5PD: Tensor) -> Tensor:
         """Windows of five motion samples (N, 5, 68, 2) -> (N, E)."""
 
@@ -52,6 +56,7 @@ def pyramid_sync_loss(
     kernel: int,
     generated: range,
     valid_only: bool,
+    mean_BPD: Tensor | None = None,
 ) -> SyncLoss:
     """Score motion by frozen guides; gradients flow through the pyramid to the motion.
 
@@ -62,6 +67,9 @@ def pyramid_sync_loss(
         kernel: Odd width of the pyramid's box mean, in samples.
         generated: Frames of `motion_BTPD` that were generated; windows without one are left out.
         valid_only: Leave out windows that touch padding.
+        mean_BPD: The mean face of each clip, shape (B, 68, 2), for guides that want motion less
+            it. That of the real clip lets them hear where generated points are. None: the
+            motion's own.
 
     Returns:
         The loss, its levels, and how many windows each one scored.
@@ -81,8 +89,16 @@ def pyramid_sync_loss(
         )
         for guide in guides
     }
+    mean_BPD = motion_BTPD.mean(dim=1) if mean_BPD is None else mean_BPD
+    displaced_BTPD = motion_BTPD - mean_BPD[:, None]
     by_level = {
-        guide.level: -_cosines(motion_BTPD, audio_BAM, guide, spans[guide.level], kernel).mean()
+        guide.level: -_cosines(
+            displaced_BTPD if guide.from_mean else motion_BTPD,
+            audio_BAM,
+            guide,
+            spans[guide.level],
+            kernel,
+        ).mean()
         for guide in guides
         if spans[guide.level]
     }

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mssync.metrics.sync import Evaluator, embed_motion
+from mssync.metrics.sync import Evaluator, embed_motion, seen
 from mssync.pyramid import motion_windows
 
 WINDOW_FRAMES = 40
@@ -127,7 +127,8 @@ def motion_features(
     """
     if evaluator.level != 0:
         raise ValueError(f"FD-motion takes the evaluator of level 0, found level {evaluator.level}")
-    windows = torch.from_numpy(np.stack(_windows(motions)))
+    judged = [seen(motion_TPD, evaluator) for motion_TPD in motions]
+    windows = torch.from_numpy(np.stack(_windows(judged)))
     samples, frames, points, axes = windows.shape
     fives = motion_windows(windows.reshape(samples, frames, points * axes))
     count, five = fives.shape[1:3]

@@ -58,6 +58,10 @@ class Evaluator(Protocol):
     def level(self) -> int:
         """Level of the pyramid, 0..3."""
 
+    @property
+    def from_mean(self) -> bool:
+        """Whether motion is wanted less the clip's mean face."""
+
     def embed_motion(self, motion_N5PD: Tensor) -> Tensor:
         """(N, 5, 68, 2) -> (N, E)."""
 
@@ -165,7 +169,7 @@ def distance_curves(
     for motion_TPD, audio_AM in pairs:
         _check(motion_TPD, audio_AM, level)
     motions = _embed_each(
-        [_windows_of_motion(motion_TPD, level, kernel) for motion_TPD, _ in pairs],
+        [_windows_of_motion(seen(motion_TPD, evaluator), level, kernel) for motion_TPD, _ in pairs],
         lambda windows: embed_motion(windows, evaluator, device=device),
     )
     audios = _embed_each(
@@ -263,6 +267,11 @@ def other_clips(speakers: Sequence[str]) -> list[int]:
     step = largest if largest < clips else 1
     donors = dict(zip(order, order[step:] + order[:step], strict=True))
     return [donors[clip] for clip in range(clips)]
+
+
+def seen(motion_TPD: Motion, evaluator: Evaluator) -> Motion:
+    """Motion (T, 68, 2) as an evaluator wants it: as it is, or less its own mean face."""
+    return motion_TPD - motion_TPD.mean(axis=0) if evaluator.from_mean else motion_TPD
 
 
 def embed_motion(motion_N5PD: Tensor, evaluator: Evaluator, *, device: str = "cpu") -> Tensor:

@@ -16,8 +16,9 @@ from mssync.landmarks import ibug
 from mssync.models.convnext import Tower
 from mssync.models.standardise import Standardise
 
-# `absolute`: positions and log energies, as in the paper. `relative`: what changes in the window.
-Inputs = Literal["absolute", "relative"]
+# `absolute`: positions and log energies, as in the paper. `displacement`: how far points are from
+# the clip's mean face. `relative`: what changes in the window.
+Inputs = Literal["absolute", "displacement", "relative"]
 
 # Bring changes from sample to sample and from row to row to about the spread of the rest.
 VELOCITY_GAIN = 2.5
@@ -39,9 +40,10 @@ class Syncer(nn.Module):
         blocks: Blocks of each stage, of both towers.
         embedding: Width of both embeddings.
         mel_bands: Audio channels.
-        inputs: `absolute`: positions and log energies. `relative`: motion less the window's own
-            mean, and its velocity, so that no face is known by where it is; log energies, the
-            same less the window's own mean, and their changes.
+        inputs: `absolute`: positions and log energies. `displacement`: motion, which the caller
+            gives less the clip's mean face (`from_mean`), and its velocity, so that no face is
+            known by where it is; log energies, the same less the window's own mean, and their
+            changes. `relative`: the same, of motion less the window's own mean.
     """
 
     index_P: Tensor
@@ -94,10 +96,15 @@ class Syncer(nn.Module):
             embedding=embedding,
         )
 
+    @property
+    def from_mean(self) -> bool:
+        """Whether motion is wanted less the clip's mean face."""
+        return self.inputs == "displacement"
+
     def embed_motion(self, motion_N5PD: Tensor) -> Tensor:
         """Embed five samples of all 68 points: (N, 5, 68, 2) -> (N, E)."""
         features_N5C = self.motion_norm(self.choose(motion_N5PD))
-        if self.inputs == "relative":
+        if self.inputs != "absolute":
             velocity_N5C = VELOCITY_GAIN * _changes(features_N5C)
             features_N5C = torch.cat([features_N5C, velocity_N5C], dim=2)
         return self._finish(self.motion_tower(self.motion_input(features_N5C)))
@@ -105,12 +112,12 @@ class Syncer(nn.Module):
     def choose(self, motion_N5PD: Tensor) -> Tensor:
         """What is standardised of a window: the points that it sees, (N, 5, K)."""
         chosen_N5K = motion_N5PD.index_select(2, self.index_P).flatten(2)
-        return chosen_N5K if self.inputs == "absolute" else _centred(chosen_N5K)
+        return _centred(chosen_N5K) if self.inputs == "relative" else chosen_N5K
 
     def embed_audio(self, audio_N20M: Tensor) -> Tensor:
         """Embed twenty rows of log mel energies: (N, 20, M) -> (N, E)."""
         features_N20C = self.audio_norm(audio_N20M)
-        if self.inputs == "relative":
+        if self.inputs != "absolute":
             changes_N20M = ENERGY_CHANGE_GAIN * _changes(features_N20C)
             features_N20C = torch.cat([_centred(features_N20C), changes_N20M, features_N20C], dim=2)
         return self._finish(self.audio_tower(features_N20C))

@@ -23,7 +23,7 @@ from mssync.data.clips import Clip
 from mssync.errors import InputError
 from mssync.ledger import DECISIONS, stream_decisions
 from mssync.log import progress
-from mssync.metrics.sync import embed_audio, embed_motion
+from mssync.metrics.sync import embed_audio, embed_motion, seen
 from mssync.models.syncer import Syncer
 from mssync.params import BuildDataset
 from mssync.selection.offset import FEWEST_TICKS, MAX_REACH_FRAMES, UNKNOWN, Offset, find
@@ -122,7 +122,7 @@ def offset_of(clip: Clip, syncer: Syncer, device: torch.device) -> Offset:
     """The offset of a clip's sound, as a syncer of level 0 hears it."""
     if clip.frames < FEWEST_TICKS:
         return UNKNOWN
-    motion_BTC = torch.from_numpy(clip.motion_TPD).flatten(1)[None]
+    motion_BTC = torch.from_numpy(seen(clip.motion_TPD, syncer)).flatten(1)[None]
     motion_W5C = pyramid.motion_windows(motion_BTC)[0]
     motion_W5PD = motion_W5C.reshape(*motion_W5C.shape[:2], *clip.motion_TPD.shape[1:])
     audio_H20M = (

@@ -362,6 +362,7 @@ class Trainer:
             kernel=self.kernel,
             generated=_generated(context, frames),
             valid_only=context > 0,
+            mean_BPD=batch.motion_BTPD.mean(dim=1),
         )
 
     def _context(self, real_BTPD: Tensor) -> Tensor:

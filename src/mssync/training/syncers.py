@@ -268,6 +268,7 @@ def _windows(setting: _Setting, split: str, level: int, *, valid_only: bool) -> 
         kernel=setting.params.kernel,
         valid_only=valid_only,
         device=setting.device,
+        from_mean=setting.params.inputs == "displacement",
     )
 
 
@@ -305,7 +306,7 @@ def _build(network: _Network, windows: Windows, setting: _Setting, seed: int) ->
 def _motion_statistics(
     syncer: Syncer, windows: Windows, known: Statistics
 ) -> tuple[Tensor, Tensor]:
-    """Mean and spread of each coordinate; of relative motion, one spread for all.
+    """Mean and spread of each coordinate; of displacements or relative motion, one for all.
 
     Points that hardly move would be little but noise if each had a spread of its own.
     """
