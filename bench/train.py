@@ -98,7 +98,7 @@ def _guides(params: Params) -> list[Syncer]:
             params.train_syncers,
             level=level,
             points=range(POINTS),
-            normalise=True,
+            guide=True,
             mel_bands=bands,
         )
         for level in range(4)

@@ -232,6 +232,9 @@ class BuildDataset(Section):
 Stages4 = Annotated[list[Count], Field(min_length=4, max_length=4)]
 
 
+SyncerInputs = Literal["absolute", "displacement", "relative"]
+
+
 class Loop(Section):
     """How networks are trained, whatever they are (mssync.training.loop)."""
 
@@ -278,11 +281,12 @@ class TrainSyncers(Section):
     audio_widths: Stages4 = Field(description="Widths of the audio tower's four stages.")
     blocks: Stages4 = Field(description="Blocks in each of the four stages.")
     embedding: Count = Field(description="Width of both embeddings.")
-    inputs: Literal["absolute", "displacement", "relative"] = Field(
+    guide_inputs: SyncerInputs = Field(
         description="`absolute`: positions and log energies, the paper's. `displacement`: how far "
         "points are from the clip's mean face, so that faces are not known by where they are. "
         "`relative`: what changes within a window."
     )
+    evaluator_inputs: SyncerInputs = Field(description="The same, of evaluators.")
     standardise: bool = Field(description="Standardise inputs by the training set's statistics.")
     cross_clip_group: int = Field(ge=4, description="Windows of a group pooled over clips.")
     same_clip_group: int = Field(ge=4, description="Windows of a group from one clip.")

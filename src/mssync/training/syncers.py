@@ -183,7 +183,7 @@ def train_evaluators(
 
 
 def build_syncer(
-    params: TrainSyncers, *, level: int, points: Sequence[int], normalise: bool, mel_bands: int
+    params: TrainSyncers, *, level: int, points: Sequence[int], guide: bool, mel_bands: int
 ) -> Syncer:
     """A syncer of the sizes and inputs that the parameters name, with fresh weights.
 
@@ -191,13 +191,13 @@ def build_syncer(
         params: The `train_syncers` section.
         level: Level of the pyramid.
         points: Indices of the iBUG-68 points that it sees.
-        normalise: True for guides.
+        guide: A guide, whose embeddings have unit length, or an evaluator.
         mel_bands: Audio channels.
     """
     return Syncer(
         level=level,
         points=points,
-        normalise=normalise,
+        normalise=guide,
         motion_stem=params.motion_stem,
         motion_widths=params.motion_widths,
         audio_stem=params.audio_stem,
@@ -205,7 +205,7 @@ def build_syncer(
         blocks=params.blocks,
         embedding=params.embedding,
         mel_bands=mel_bands,
-        inputs=params.inputs,
+        inputs=params.guide_inputs if guide else params.evaluator_inputs,
     )
 
 
@@ -224,7 +224,7 @@ def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str,
         return {f"{network.prefix}.skipped": 1.0}
     params = setting.params
     setting.group.check("train_syncers.groups_per_step", params.groups_per_step)
-    windows = _windows(setting, "train", network.level, valid_only=params.valid_only)
+    windows = _windows(network, setting, "train", valid_only=params.valid_only)
     size = windows.group_size(network.pairs, _largest(network.pairs, params))
     if size < MIN_GROUP:
         logger.warning(
@@ -238,8 +238,7 @@ def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str,
         training, outcome = _fit(network, windows, setting, resume)
         syncer = outcome.module.eval()
         metrics = {
-            f"{network.prefix}.{name}": value
-            for name, value in _score(syncer, network.level, setting)
+            f"{network.prefix}.{name}": value for name, value in _score(syncer, network, setting)
         }
         metadata = {
             **asdict(network),
@@ -261,14 +260,16 @@ def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str,
     return metrics
 
 
-def _windows(setting: _Setting, split: str, level: int, *, valid_only: bool) -> Windows:
+def _windows(network: _Network, setting: _Setting, split: str, *, valid_only: bool) -> Windows:
+    params = setting.params
+    inputs = params.guide_inputs if network.guide else params.evaluator_inputs
     return Windows(
         setting.packs[split],
-        level=level,
-        kernel=setting.params.kernel,
+        level=network.level,
+        kernel=params.kernel,
         valid_only=valid_only,
         device=setting.device,
-        from_mean=setting.params.inputs == "displacement",
+        from_mean=inputs == "displacement",
     )
 
 
@@ -291,7 +292,7 @@ def _build(network: _Network, windows: Windows, setting: _Setting, seed: int) ->
             params,
             level=network.level,
             points=POINT_SETS[network.points].indices,
-            normalise=network.guide,
+            guide=network.guide,
             mel_bands=len(known.audio_mean_M),
         )
     syncer.to(setting.device)
@@ -413,7 +414,7 @@ class _Training:
         setting, network = self.setting, self.network
         if not len(setting.packs["val"]):
             return []
-        windows = _windows(setting, "val", network.level, valid_only=True)
+        windows = _windows(network, setting, "val", valid_only=True)
         largest = _largest(network.pairs, setting.params)
         tiling = windows.tile(network.pairs, largest, np.random.default_rng(setting.seed))
         return [windows.gather(start_N[None]) for start_N in tiling.groups]
@@ -478,14 +479,14 @@ def _embed(syncer: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return motion_NE.unflatten(0, groups), audio_NE.unflatten(0, groups)
 
 
-def _score(syncer: nn.Module, level: int, setting: _Setting) -> Iterator[tuple[str, float]]:
+def _score(syncer: nn.Module, network: _Network, setting: _Setting) -> Iterator[tuple[str, float]]:
     """Accuracy@1 on speakers that were not trained on, for both kinds of pairs."""
     splits = [split for split in ("val", "test") if len(setting.packs[split])]
     if "val" not in splits:
-        logger.warning("level %d: no speaker in val, scored on train instead", level)
+        logger.warning("%s: no speaker in val, scored on train instead", network.name)
         splits.insert(0, "train")
     for split in splits:
-        windows = _windows(setting, split, level, valid_only=True)
+        windows = _windows(network, setting, split, valid_only=True)
         for pairs in PAIRS:
             largest = _largest(pairs, setting.params)
             tiling = windows.tile(pairs, largest, np.random.default_rng(setting.seed))
