@@ -24,7 +24,6 @@ LONG = (
     "stages/test_awkward.py",
     "stages/test_real_clips.py",
     "stages/test_preflight.py",
-    "pipeline/test_graph.py",
     "stages/test_takedown.py",
     "stages/test_build_kill.py",
     "stages/test_extract.py",
