@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Where it is set, every process compiles its libraries anew, which takes longer than most have to do.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Whose run is meant: the demo's, or that of a list of your own.
 OF = $(if $(SOURCES),--sources "$(SOURCES)") $(if $(NAME),--name "$(NAME)")
@@ -34,8 +36,8 @@ setup: .venv/.done ## Make .venv from the locks (PYTHON=..., TORCH_BACKEND=cpu)
 demo: setup ## Run the whole chain on a synthetic corpus, or SOURCES=list.csv [NAME=...] on your own
 	@mssync demo $(OF)
 
-test: setup ## Run all tests (no GPU, no network)
-	@$(PY) -m pytest -q $(ARGS)
+test: setup ## Run all tests (no GPU, no network), a file a core (ARGS="-n 0": one after the other)
+	@$(PY) -m pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## Formatting, lint, types, import arrows, spelling: what CI runs
 	@ruff format --check .

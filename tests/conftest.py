@@ -1,4 +1,7 @@
-"""What tests share: shipped parameters, a small corpus, real footage where it is at hand."""
+"""What tests share: shipped parameters, a small corpus, real footage where it is at hand.
+
+`make test` runs files side by side, in as many processes as there are cores.
+"""
 
 import os
 from pathlib import Path
@@ -6,12 +9,31 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+from filelock import FileLock
 
 from mssync.demo import corpus
 from mssync.media.store import MediaStore
 from mssync.params import load
 
 ROOT = Path(__file__).parents[1]
+# Files that take minutes, the longest first: one that began last would keep one core busy alone.
+LONG = (
+    "pipeline/test_local.py",
+    "stages/test_chain.py",
+    "demo/test_chain.py",
+    "stages/test_awkward.py",
+    "stages/test_real_clips.py",
+    "stages/test_preflight.py",
+    "stages/test_takedown.py",
+    "stages/test_build_kill.py",
+    "stages/test_extract.py",
+    "test_shards.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    rank = {ROOT / "tests" / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,7 +54,14 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
-def small_corpus(tmp_path_factory):
+def shared_folder(tmp_path_factory):
+    """A folder of this run of the tests that all of its processes see."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def small_corpus(shared_folder):
     """Eight clips of seven synthetic speakers, with their truth."""
     spec = corpus.CorpusSpec(
         speakers=7,
@@ -42,7 +71,8 @@ def small_corpus(tmp_path_factory):
         test_speakers=1,
         val_speakers=1,
     )
-    return corpus.make(tmp_path_factory.mktemp("corpus") / "demo", spec, workers=2)
+    with FileLock(shared_folder / "corpus.lock"):
+        return corpus.make(shared_folder / "corpus" / "demo", spec, workers=2)
 
 
 @pytest.fixture(scope="session")

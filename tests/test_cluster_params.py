@@ -125,7 +125,8 @@ def test_the_numbers_of_the_training_are_the_papers(cluster):
     assert (section.generator_learning_rate, section.critic_learning_rate) == (2e-5, 1e-5)
     assert (section.observed_frames, section.predicted_frames) == (3, 40)
     assert section.context_frames == 0
-    assert (syncers.inputs, syncers.optimiser) == ("absolute", "adam")
+    assert syncers.guide_inputs == syncers.evaluator_inputs == "absolute"
+    assert syncers.optimiser == "adam"
     for settings in (syncers.loop, section.loop):
         assert (settings.warmup_steps, settings.decay) == (0, "constant")
         assert (settings.precision, settings.ema_decay, settings.patience) == ("float32", 0, 0)

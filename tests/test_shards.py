@@ -1,5 +1,7 @@
 """Shards: a list cut, and what was made of its parts put together."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from mssync import records, shards
 from mssync.errors import InputError, StageFailedError
 from mssync.ledger import ATTEMPTS, DECISIONS, read_attempts, read_decisions
 from mssync.lists.sources import read_sources
+from mssync.media.store import MediaStore
 from mssync.parts import read_parts
 from mssync.stages import download_videos, extract_audio
 from mssync.steps import Shard
@@ -83,10 +86,12 @@ def test_a_wrong_list_is_refused_before_anything_is_cut(tmp_path):
 COUNT = 5
 
 
-@pytest.fixture
-def extracted(tmp_path, small_corpus, tiny, store):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, small_corpus, tiny):
     """A list of which one source is missing, downloaded and its sound extracted, in five shards."""
-    listed = tmp_path / "list.csv"
+    folder = tmp_path_factory.mktemp("shards")
+    store = MediaStore(folder / "store")
+    listed = folder / "list.csv"
     listed.write_text((small_corpus / "sources.csv").read_text() + "none.mp4,nobody,train,,\n")
     base = str(small_corpus / "media")
 
@@ -114,15 +119,21 @@ def extracted(tmp_path, small_corpus, tiny, store):
                 whole=whole,
             )
 
-    whole = tmp_path / "whole"
-    run(whole, listed, whole=True)
-    workspace = tmp_path / "workspace"
+    run(folder / "whole", listed, whole=True)
+    workspace = folder / "workspace"
     counts = shards.cut(listed, workspace, COUNT, base=base)
     assert 0 in counts
     for index in range(COUNT):
-        folder = Shard(index, COUNT).folder(workspace)
-        run(folder, folder / shards.SOURCES, whole=False)
-    return workspace, whole
+        shard = Shard(index, COUNT).folder(workspace)
+        run(shard, shard / shards.SOURCES, whole=False)
+    return workspace, folder / "whole"
+
+
+@pytest.fixture
+def extracted(made, tmp_path):
+    """The five shards to gather, and what the whole list gave."""
+    shutil.copytree(made[0], tmp_path / "workspace")
+    return tmp_path / "workspace", made[1]
 
 
 def gather(workspace, tiny):

@@ -178,7 +178,9 @@ def test_a_wrong_option_ends_with_code_2_and_a_missing_file_with_code_1():
 def touched(root, tmp_path):
     """An image made after a change of one source file."""
     for name in ("src", "requirements"):
-        shutil.copytree(root / name, tmp_path / name)
+        # bytecode comes and goes while other tests run
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(root / name, tmp_path / name, ignore=ignore)
     files = "Dockerfile .dockerignore Makefile pyproject.toml README.md LICENSE"
     for name in (*files.split(), "requirements.lock", "requirements-dev.lock"):
         shutil.copy(root / name, tmp_path)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -28,7 +29,10 @@ def compiled(root, folder, *, shards, params="params.yaml", changes=None):
     environment = {"MSSYNC_IMAGE_DIGEST": DIGEST} | resources.caches(resources.WORKSPACE)
     target = graph.Target(f"registry.example/mssync@{DIGEST}", environment)
     file = folder / "pipeline.yaml"
-    compiling.write(graph.build(loaded, target, shards=shards), file)
+    # KFP looks through the whole stack at every step, and pytest's is deep; a thread's is empty
+    with ThreadPoolExecutor(1) as thread:
+        pipeline = thread.submit(graph.build, loaded, target, shards=shards).result()
+        thread.submit(compiling.write, pipeline, file).result()
     spec, platform = yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader)
     return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"], file
 
