@@ -1,7 +1,7 @@
 """Killing a program at every change that it makes to the disk, and stopping it at one.
 
-A program that is killed starts by a fork of a process that has its libraries: forty starts of Python that load
-them would take minutes.
+A program that is killed starts by a fork of a process that has its libraries: forty starts of
+Python that load them would take minutes.
 """
 
 import multiprocessing
