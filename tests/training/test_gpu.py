@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped where there is none."""
+"""What only a GPU can show: `make test ARGS="-m gpu"`."""
 
 import pytest
 import torch
@@ -11,7 +11,10 @@ from tests.history import History
 from tests.models import small
 from tests.training import test_generator, test_syncers
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
 CUDA = torch.device("cuda", 0)
 TRAINERS = {"guide": train_guides, "evaluator": train_evaluators}
 
