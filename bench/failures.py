@@ -132,7 +132,8 @@ def measure(
         speaker: number % PARTS
         for number, speaker in enumerate(np.random.default_rng(0).permutation(speakers))
     }
-    alarms, found = defaultdict(list), defaultdict(list)
+    alarms: dict[str, list[bool]] = defaultdict(list)
+    found: dict[str, list[int | None]] = defaultdict(list)
     for part in range(PARTS):
         detectors = failures.calibrate(
             [take for take in real if part_of[take.speaker_id] != part],

@@ -42,6 +42,7 @@ _VOICED_NATS = 4.6  # 20 dB below a clip's loud frames is still the voice
 _LOUD_PERCENTILE = 95
 _MIN_SPEAKING = 0.5  # of a window: below it lips may rest
 _FOLDS = 4  # of speakers: what is usual among three quarters of them judges the rest
+_OPPOSITE = ((48, 54), (51, 57), (61, 67), (62, 66), (63, 65))  # width, outer and inner heights
 _STILL = 1e-4  # inter-ocular distances: less than this a detector's own noise moves a still face
 
 
@@ -131,7 +132,7 @@ class Usual:
         energy_VE = head_energies(moved, window)
         apart_VE = np.abs(energy_VE - self.energy_mean_E) / self.energy_spread_E
         pose_VC = np.abs(_window_means(moved.pose_TC, window)) / self.pose_C
-        stillness_V = self.lips / np.maximum(lip_movement(moved, window), _STILL)
+        stillness_V = self.lips / np.maximum(lip_movement(take.motion_TPD, window), _STILL)
         misaligned_T = _misalignment(take.distance_WS, window, frames)
         return {
             COLLAPSE: _spread_out(apart_VE.max(axis=1), frames),
@@ -142,9 +143,9 @@ class Usual:
         }
 
     def _strangeness(self, moved: Movement) -> NDArray[np.float64]:
-        """How far each frame is from the faces that real faces make: within the axes, or outside."""
+        """How far each frame is from faces that are real: within the axes, or outside."""
         own_TF = moved.own_TPD.reshape(len(moved.own_TPD), -1)
-        finite_T = np.isfinite(own_TF).all(axis=1)
+        finite_T: NDArray[np.bool_] = np.isfinite(own_TF).all(axis=1)
         centred_TF = np.where(finite_T[:, None], own_TF, 0) - self.mean_F
         along_TK = centred_TF @ self.axes_FK
         rest_TF = centred_TF - along_TK @ self.axes_FK.T
@@ -256,8 +257,8 @@ def speaking(audio_AM: Audio, window_frames: int) -> NDArray[np.bool_]:
 def head_energies(moved: Movement, window_frames: int) -> NDArray[np.float64]:
     """Logarithm of how fast the head moves in every window, slowly and quickly: (V, 4).
 
-    Root mean square speed, in inter-ocular distances a second, of the place (columns 0 and 1) and of
-    the axes (2 and 3) of the pose, below and above 3 Hz.
+    Root mean square speed, in inter-ocular distances a second, of the place (columns 0 and 1) and
+    of the axes (2 and 3) of the pose, below and above 3 Hz.
     """
     frames = len(moved.pose_TC)
     window = min(window_frames, frames)
@@ -276,12 +277,20 @@ def head_energies(moved: Movement, window_frames: int) -> NDArray[np.float64]:
     return np.log(np.stack(energies, axis=1) + _STILL)
 
 
-def lip_movement(moved: Movement, window_frames: int) -> NDArray[np.float64]:
-    """How far the lips move in every window, root mean square about their mean: (V,)."""
-    lips_TF = moved.own_TPD[:, list(ibug.LIPS)].reshape(len(moved.own_TPD), -1)
-    window = min(window_frames, len(lips_TF))
-    windows_VFW = np.lib.stride_tricks.sliding_window_view(lips_TF, window, axis=0)
-    return np.sqrt(2 * windows_VFW.var(axis=-1).mean(axis=1))
+def lip_movement(motion_TPD: Motion, window_frames: int) -> NDArray[np.float64]:
+    """How fast the lips move against each other in every window: (V,).
+
+    Root mean square speed of the distances between opposite points of the lips, in inter-ocular
+    distances a second: a head that moves without its lips changes none of them much.
+    """
+    scale = max(float(ibug.interocular_distance(motion_TPD[0])), _STILL)
+    first_TLD, second_TLD = (motion_TPD[:, list(points)] for points in zip(*_OPPOSITE, strict=True))
+    distance_TL = np.linalg.norm((first_TLD - second_TLD).astype(np.float64), axis=-1) / scale
+    step_TL = np.diff(distance_TL, axis=0, prepend=distance_TL[:1]) * FRAME_RATE_HZ
+    moved_V: NDArray[np.float64] = np.sqrt(
+        _window_means(np.square(step_TL), window_frames).mean(axis=1)
+    )
+    return moved_V
 
 
 def _usual(
@@ -298,7 +307,7 @@ def _usual(
     energy_NE = np.concatenate([head_energies(moved, window_frames) for moved in moves])
     lips_N = np.concatenate(
         [
-            lip_movement(moved, window_frames)[
+            lip_movement(take.motion_TPD, window_frames)[
                 speaking(take.audio_AM, window_frames)[
                     : _windows(len(moved.pose_TC), window_frames)
                 ]
@@ -345,7 +354,7 @@ def _verdict(severity_T: NDArray[np.float64], limit: Limit) -> Verdict:
 def _misalignment(
     distance_WS: NDArray[np.float64] | None, window_frames: int, frames: int
 ) -> NDArray[np.float64]:
-    """Distance as delivered over the median over shifts, in every window: (T,), 1 is no alignment."""
+    """Distance as delivered over the median over shifts, by window: (T,); 1 is no alignment."""
     if distance_WS is None:
         return np.full(frames, np.nan)
     present_WS = np.isfinite(distance_WS)
@@ -358,7 +367,8 @@ def _misalignment(
 
 def _per_point(rest_TF: NDArray[np.float64]) -> NDArray[np.float64]:
     """Root mean square distance of a point: (T, 136) -> (T,)."""
-    return np.sqrt(2 * np.square(rest_TF).mean(axis=1))
+    distance_T: NDArray[np.float64] = np.sqrt(2 * np.square(rest_TF).mean(axis=1))
+    return distance_T
 
 
 def _windows(frames: int, window_frames: int) -> int:
@@ -368,7 +378,9 @@ def _windows(frames: int, window_frames: int) -> int:
 def _window_means(values_TC: NDArray[np.float64], window_frames: int) -> NDArray[np.float64]:
     """Mean over every window: (T, C) -> (V, C)."""
     window = min(window_frames, len(values_TC))
-    return np.lib.stride_tricks.sliding_window_view(values_TC, window, axis=0).mean(axis=-1)
+    windows_VCW = np.lib.stride_tricks.sliding_window_view(values_TC, window, axis=0)
+    means_VC: NDArray[np.float64] = windows_VCW.mean(axis=-1)
+    return means_VC
 
 
 def _spread_out(values_V: NDArray[np.float64], frames: int) -> NDArray[np.float64]:

@@ -46,17 +46,17 @@ class DriftCurve:
     real: NDArray[np.float64]
 
     @property
-    def mean_B(self) -> NDArray[np.float64]:
+    def mean(self) -> NDArray[np.float64]:
         """Mean over the sequences that are so long."""
-        count_B = self.count_B
+        counts = self.counts
         total_B = np.nansum(self.values_NB, axis=0)
-        return np.where(count_B > 0, total_B / np.maximum(count_B, 1), np.nan)
+        return np.where(counts > 0, total_B / np.maximum(counts, 1), np.nan)
 
     @property
-    def count_B(self) -> NDArray[np.int64]:
+    def counts(self) -> NDArray[np.int64]:
         """How many sequences are so long."""
-        count_B: NDArray[np.int64] = np.isfinite(self.values_NB).sum(axis=0)
-        return count_B
+        counts: NDArray[np.int64] = np.isfinite(self.values_NB).sum(axis=0)
+        return counts
 
     @property
     def band(self) -> tuple[float, float] | None:
@@ -69,7 +69,7 @@ class DriftCurve:
     @property
     def outside(self) -> float | None:
         """Share of the blocks outside the band; a tenth is what real clips have."""
-        if self.band is None or not self.count_B.any():
+        if self.band is None or not self.counts.any():
             return None
         found = self.values_NB[np.isfinite(self.values_NB)]
         low, high = self.band
@@ -162,12 +162,12 @@ def _movement_blocks(motion_TPD: Motion) -> list[Mapping[str, float]]:
     place_TD = moved.pose_TC[:, :2]
     speed_T = np.linalg.norm(np.diff(place_TD, axis=0, prepend=place_TD[:1]), axis=1)
     mouth_T = ibug.mouth_opening(motion_TPD) / scale
-    blocks = []
+    blocks = list[Mapping[str, float]]()
     for start in _starts(len(motion_TPD), MOVEMENT_BLOCK, MOVEMENT_BLOCK):
         own = slice(start, start + MOVEMENT_BLOCK)
         blocks.append(
             {
-                "shape": float(np.sqrt(np.square(moved.head_TPD[own]).sum(axis=-1).mean())),
+                "shape": float(np.sqrt(np.square(moved.rigid[own]).sum(axis=-1).mean())),
                 "place": float(np.linalg.norm(place_TD[own], axis=1).mean()),
                 "head_speed": float(speed_T[own].mean() * FRAME_RATE_HZ),
                 "mouth": float(mouth_T[own].std()),

@@ -22,8 +22,8 @@ class Movement:
     """A motion, relative to its first frame.
 
     Attributes:
-        pose_TC: Where the face's centre has moved to, x and y in inter-ocular distances, and how the
-            axes have changed, the four numbers of the affine map less the identity's.
+        pose_TC: Where the face's centre has moved to, x and y in inter-ocular distances, and how
+            the axes have changed, the four numbers of the affine map less the identity's.
         own_TPD: What the map of the first frame leaves over, in inter-ocular distances.
     """
 
@@ -31,8 +31,8 @@ class Movement:
     own_TPD: NDArray[np.float64]
 
     @property
-    def head_TPD(self) -> NDArray[np.float64]:
-        """What is left over at the points that speech does not move: 0 for a face that is rigid."""
+    def rigid(self) -> NDArray[np.float64]:
+        """What is left over at the points that speech does not move: (T, R, D)."""
         return self.own_TPD[:, list(ibug.RIGID)]
 
 

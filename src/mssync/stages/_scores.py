@@ -45,6 +45,11 @@ class Excerpt:
     audio_AM: NDArray[np.float32]
 
     @property
+    def name(self) -> str:
+        """Clip and first frame."""
+        return f"{self.clip_id} @ frame {self.start}"
+
+    @property
     def pair(self) -> Pair:
         """Motion and audio."""
         return self.motion_TPD, self.audio_AM
