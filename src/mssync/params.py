@@ -439,6 +439,10 @@ class Failures(Section):
     shape_axes: Count = Field(description="Principal axes of the movement within a face.")
 
 
+# no dots: names are keys of metrics.json, which `promote.metric` joins by dots
+SystemName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+
 class Rollouts(Section):
     """How generators do far beyond the length they were trained on (`metrics/rollout.py`)."""
 
@@ -464,7 +468,7 @@ class Evaluate(Section):
     retrieval: Retrieval
     failures: Failures
     rollouts: Rollouts
-    systems: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")], str] = Field(
+    systems: dict[SystemName, Annotated[str, Field(min_length=1)]] = Field(
         description="Name -> other systems scored on the same clips: `run:ID`, `alias:NAME`, or a "
         "folder with a checkpoint, with videos or with landmark files."
     )

@@ -145,7 +145,7 @@ class Usual:
     def _strangeness(self, moved: Movement) -> NDArray[np.float64]:
         """How far each frame is from faces that are real: within the axes, or outside."""
         own_TF = moved.own_TPD.reshape(len(moved.own_TPD), -1)
-        finite_T: NDArray[np.bool_] = np.isfinite(own_TF).all(axis=1)
+        finite_T = np.isfinite(own_TF.sum(axis=1))
         centred_TF = np.where(finite_T[:, None], own_TF, 0) - self.mean_F
         along_TK = centred_TF @ self.axes_FK
         rest_TF = centred_TF - along_TK @ self.axes_FK.T

@@ -1,4 +1,4 @@
-"""Which systems `evaluate` scores beside the generator: models by any name, and imported outputs."""
+"""What `evaluate` scores beside the generator: models by any name, and imported outputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +103,7 @@ def _model(name: str, where: str, paths: Paths, scratch: Path) -> Path | None:
     if Path(where).is_dir() and _imported.is_import(Path(where)):
         return None
     raise InputError(
-        f"evaluate.systems.{name}: {where} is none of: {RUN}ID of an MLflow run, {ALIAS}NAME of the "
-        "model registry, a folder with a checkpoint, a folder with videos or landmark files "
+        f"evaluate.systems.{name}: {where} is none of: {RUN}ID of an MLflow run, {ALIAS}NAME of "
+        "the model registry, a folder with a checkpoint, a folder with videos or landmark files "
         "(.npz, .parquet)"
     )
