@@ -87,7 +87,9 @@ def _model(name: str, where: str, paths: Paths, scratch: Path) -> Path | None:
     """Folder of a generator's checkpoint; None for a folder of imported outputs."""
     uri = paths.tracking_uri
     if where.startswith(RUN):
-        return tracking.download(uri, where.removeprefix(RUN), CHECKPOINT, scratch / name)
+        target = scratch / name
+        target.mkdir()
+        return tracking.download(uri, where.removeprefix(RUN), CHECKPOINT, target)
     if where.startswith(ALIAS):
         alias = where.removeprefix(ALIAS)
         found = tracking.champion(uri, paths.model_name, alias=alias)
