@@ -447,6 +447,31 @@ class Retrieval(Section):
     blend_frames: Count = Field(description="Frames in which the gap at a join fades.")
 
 
+class Failures(Section):
+    """What is called a failed clip (`metrics/failures.py`)."""
+
+    false_alarm_rate: float = Field(
+        gt=0, lt=1, description="Share of real clips that each detector may call a failure."
+    )
+    window_frames: int = Field(
+        ge=10, description="Length over which energy, lips, pose and synchrony are judged."
+    )
+    shape_axes: Count = Field(description="Principal axes of the movement within a face.")
+
+
+# no dots: names are keys of metrics.json, which `promote.metric` joins by dots
+SystemName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+
+class Rollouts(Section):
+    """How generators do far beyond the length they were trained on (`metrics/rollout.py`)."""
+
+    frames: int = Field(
+        ge=240, description="Longest roll-out; fewer where a speaker has less sound."
+    )
+    speakers: int = Field(ge=0, description="Most held-out speakers rolled out; 0: none.")
+
+
 class Evaluate(Section):
     """Scores, plots and the gallery (docs/ms-sync.md, section 7)."""
 
@@ -461,6 +486,12 @@ class Evaluate(Section):
     bootstrap: int = Field(ge=100, description="Resamples of an interval.")
     frechet_axes: Count = Field(description="Principal axes of the small-sample Frechet distance.")
     retrieval: Retrieval
+    failures: Failures
+    rollouts: Rollouts
+    systems: dict[SystemName, Annotated[str, Field(min_length=1)]] = Field(
+        description="Name -> other systems scored on the same clips: `run:ID`, `alias:NAME`, or a "
+        "folder with a checkpoint, with videos or with landmark files."
+    )
 
 
 class Promote(Section):

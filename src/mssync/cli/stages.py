@@ -17,7 +17,7 @@ from mssync.cli.options import (
     Syncers,
 )
 from mssync.errors import InputError
-from mssync.params import digest, load
+from mssync.params import digest, load, validate
 
 
 def download_videos(
@@ -191,22 +191,36 @@ def evaluate(
     syncers: Syncers,
     generator: Generator,
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and the gallery.")],
+    system: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=WHERE of another system: run:ID, alias:NAME, or a folder with a checkpoint, "
+            "videos or landmark files; repeat for several. Joins evaluate.systems."
+        ),
+    ] = None,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Score the generator on held-out speakers, and make the gallery."""
     from mssync.media.store import MediaStore, default_folder
     from mssync.stages import evaluate as stage
+    from mssync.stages._imported import Extraction
 
     loaded = load(params)
+    section = loaded.evaluate
+    if system:
+        named = dict(each.partition("=")[::2] for each in system)
+        content = section.model_dump() | {"systems": section.systems | named}
+        section = validate(type(section), content, name="--system")
     stage.run(
         dataset,
         syncers,
         generator,
         out,
-        loaded.evaluate,
+        section,
         run=loaded.run,
         paths=loaded.paths,
         store=MediaStore(default_folder()),
+        extraction=Extraction(loaded.extract_landmarks, loaded.run.device),
     )
 
 

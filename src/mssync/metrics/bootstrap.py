@@ -1,8 +1,8 @@
 """Means with bootstrap intervals, and scores between a floor and a ceiling.
 
 What is resampled are the values given: one a sequence in `evaluate`, never windows or frames.
-Several sequences of one clip or speaker are treated as independent, so intervals over few speakers
-are too narrow.
+`mean` treats several sequences of one clip or speaker as independent, which makes its intervals too
+narrow over few speakers; `clustered_mean` resamples clips or speakers.
 
 Axes: N values.
 """
@@ -39,6 +39,39 @@ def mean(values_N: Sequence[float], *, rng: np.random.Generator, resamples: int)
     """Mean of the values; those that are not finite are left out, and `n` says so."""
     values = np.asarray(values_N, dtype=np.float64)
     return _estimate(_row_mean, [values[np.isfinite(values)]], rng, resamples)
+
+
+def clustered_mean(
+    values_N: Sequence[float],
+    groups_N: Sequence[str],
+    *,
+    rng: np.random.Generator,
+    resamples: int,
+) -> Estimate:
+    """Mean of the values, with an interval that resamples whole groups: clips, or speakers.
+
+    Sequences of one group are alike, so that drawing them one by one makes intervals too narrow.
+
+    Args:
+        values_N: One a sequence; those that are not finite are left out.
+        groups_N: The group of each.
+        rng: Draws the resamples.
+        resamples: Number of resamples.
+
+    Returns:
+        `n` counts the groups; the ends are None below two.
+
+    Raises:
+        ValueError: If the two differ in length.
+    """
+    if len(values_N) != len(groups_N):
+        raise ValueError(f"{len(values_N)} values need as many groups, found {len(groups_N)}")
+    values = np.asarray(values_N, dtype=np.float64)
+    finite = np.isfinite(values)
+    names, index_N = np.unique(np.asarray(groups_N)[finite], return_inverse=True)
+    sums_G = np.bincount(index_N, values[finite], len(names)).astype(np.float64)
+    counts_G = np.bincount(index_N, minlength=len(names)).astype(np.float64)
+    return _estimate(_row_pooled_mean, [sums_G, counts_G], rng, resamples)
 
 
 def normalised(
@@ -110,6 +143,10 @@ def _estimate(
 
 def _row_mean(values: NDArray[np.float64], *, axis: int) -> Any:  # noqa: ANN401 - array or scalar
     return values.mean(axis=axis)
+
+
+def _row_pooled_mean(sums: NDArray[np.float64], counts: NDArray[np.float64], *, axis: int) -> Any:  # noqa: ANN401
+    return sums.sum(axis=axis) / counts.sum(axis=axis)
 
 
 def _row_difference(a: NDArray[np.float64], b: NDArray[np.float64], *, axis: int) -> Any:  # noqa: ANN401

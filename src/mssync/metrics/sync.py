@@ -10,7 +10,7 @@ Axes: N windows, T frames, A = 4 T audio rows, P = 68 points, D = 2, M mel bands
 clip, E embedding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -165,21 +165,30 @@ def distance_curves(
     Raises:
         ValueError: If an audio has not four rows a frame, or a clip has no whole window.
     """
-    level = evaluator.level
-    for motion_TPD, audio_AM in pairs:
-        _check(motion_TPD, audio_AM, level)
-    motions = _embed_each(
-        [_windows_of_motion(seen(motion_TPD, evaluator), level, kernel) for motion_TPD, _ in pairs],
-        lambda windows: embed_motion(windows, evaluator, device=device),
-    )
-    audios = _embed_each(
-        [_windows_of_audio(audio_AM, level, kernel) for _, audio_AM in pairs],
-        lambda windows: embed_audio(windows, evaluator, device=device),
-    )
     return [
-        _curve(motion_WE, audio_WE, len(motion_TPD), level, kernel)
-        for motion_WE, audio_WE, (motion_TPD, _) in zip(motions, audios, pairs, strict=True)
+        _curve(distance_WW, evaluator.level, padded=padded)
+        for distance_WW, padded in _all_distances(pairs, evaluator, kernel=kernel, device=device)
     ]
+
+
+def window_distances(
+    pairs: Sequence[Pair], evaluator: Evaluator, *, kernel: int, device: str = "cpu"
+) -> list[NDArray[np.float64]]:
+    """Distance of every motion window to the audio window of every shift: (W, S) each.
+
+    Columns are the shifts of `SEARCH_SAMPLES` at the evaluator's level, ascending, nan where the
+    audio has no such window. Windows that touch padding are left out as in `distance_curves`, and
+    arguments and errors are the same.
+    """
+    search = SEARCH_SAMPLES[evaluator.level]
+    rows = []
+    for distance_WW, _ in _all_distances(pairs, evaluator, kernel=kernel, device=device):
+        windows = len(distance_WW)
+        audio_WS = np.arange(windows)[:, None] + np.arange(-search, search + 1)
+        exists_WS = (audio_WS >= 0) & (audio_WS < windows)
+        taken_WS = distance_WW[np.arange(windows)[:, None], audio_WS.clip(0, windows - 1)]
+        rows.append(np.where(exists_WS, taken_WS, np.nan))
+    return rows
 
 
 def score_systems(
@@ -334,14 +343,33 @@ def _windows_of_audio(audio_AM: Audio, level: int, kernel: int) -> Tensor:
     return audio_windows(torch.from_numpy(at_level_AM)[None], windows=windows)[0]
 
 
-def _curve(motion_WE: Tensor, audio_WE: Tensor, frames: int, level: int, kernel: int) -> SyncCurve:
-    valid = valid_windows(frames, level, kernel=kernel)
-    taken = slice(valid.start, valid.stop) if valid else slice(None)
-    distance_WW = torch.cdist(
-        motion_WE[taken].double(),
-        audio_WE[taken].double(),
-        compute_mode="donot_use_mm_for_euclid_dist",
-    ).numpy()
+def _all_distances(
+    pairs: Sequence[Pair], evaluator: Evaluator, *, kernel: int, device: str
+) -> Iterator[tuple[NDArray[np.float64], bool]]:
+    """Distance of every motion window of a clip to every audio window; are the windows padded?"""
+    level = evaluator.level
+    for motion_TPD, audio_AM in pairs:
+        _check(motion_TPD, audio_AM, level)
+    motions = _embed_each(
+        [_windows_of_motion(seen(motion_TPD, evaluator), level, kernel) for motion_TPD, _ in pairs],
+        lambda windows: embed_motion(windows, evaluator, device=device),
+    )
+    audios = _embed_each(
+        [_windows_of_audio(audio_AM, level, kernel) for _, audio_AM in pairs],
+        lambda windows: embed_audio(windows, evaluator, device=device),
+    )
+    for motion_WE, audio_WE, (motion_TPD, _) in zip(motions, audios, pairs, strict=True):
+        valid = valid_windows(len(motion_TPD), level, kernel=kernel)
+        taken = slice(valid.start, valid.stop) if valid else slice(None)
+        distance_WW = torch.cdist(
+            motion_WE[taken].double(),
+            audio_WE[taken].double(),
+            compute_mode="donot_use_mm_for_euclid_dist",
+        ).numpy()
+        yield distance_WW, not valid
+
+
+def _curve(distance_WW: NDArray[np.float64], level: int, *, padded: bool) -> SyncCurve:
     search = SEARCH_SAMPLES[level]
     shifts = np.arange(-search, search + 1)
     diagonals = [np.diagonal(distance_WW, offset=shift) for shift in shifts]
@@ -350,7 +378,7 @@ def _curve(motion_WE: Tensor, audio_WE: Tensor, frames: int, level: int, kernel:
         shifts=shifts,
         distances=np.array([row.mean() if len(row) else np.nan for row in diagonals]),
         pairs=np.array([len(row) for row in diagonals]),
-        padded=not valid,
+        padded=padded,
     )
 
 

@@ -15,7 +15,7 @@ from mssync.data.clips import Clip
 from mssync.data.dataset import Dataset
 from mssync.errors import StageFailedError
 from mssync.losses.rigidity import rigidity
-from mssync.metrics import baselines, bootstrap, coupling, frechet, sync
+from mssync.metrics import baselines, bootstrap, coupling, dynamics, frechet, sync
 from mssync.metrics.bootstrap import Estimate
 from mssync.metrics.sync import Evaluator, SystemSync
 from mssync.models.generator import Generator
@@ -44,6 +44,11 @@ class Excerpt:
     start: int
     motion_TPD: Motion
     audio_AM: NDArray[np.float32]
+
+    @property
+    def name(self) -> str:
+        """Clip and first frame."""
+        return f"{self.clip_id} @ frame {self.start}"
 
     @property
     def pair(self) -> Pair:
@@ -132,13 +137,21 @@ class Scores:
     """What every system scored.
 
     Attributes:
+        pieces: What was scored.
+        seed: Draws the resamples of clips and speakers.
+        resamples: Their number.
         sync: Synchrony by point set, level and system; ceiling and floors are among the systems.
+        dynamics: System -> `score_dynamics`.
         coupling: Measure -> system -> estimate; ceiling and one floor are among the systems.
         frechet: System -> distance.
         rigidity: System -> `score_rigidity`.
     """
 
+    pieces: Sequence[Excerpt]
+    seed: int
+    resamples: int
     sync: SyncScores
+    dynamics: dict[str, dict[str, Any]]
     coupling: dict[str, dict[str, Estimate]]
     frechet: dict[str, dict[str, Any]]
     rigidity: dict[str, dict[str, float]]
@@ -146,7 +159,8 @@ class Scores:
     def metrics(self, system: str) -> dict[str, Any]:
         """One system's scores as JSON, each beside those of its references."""
         return (
-            sync_metrics(self.sync, system)
+            sync_metrics(self.sync, system, self.pieces, seed=self.seed, resamples=self.resamples)
+            | {"dynamics": self.dynamics[system]}
             | {"frechet": self.frechet[system], "rigidity": self.rigidity[system]}
             | {
                 measure: {
@@ -185,7 +199,11 @@ def score(
         device: Where the evaluators live.
     """
     return Scores(
+        pieces,
+        seed,
+        params.bootstrap,
         score_sync(motions, pieces, evaluators, params, kernel=kernel, seed=seed, device=device),
+        {name: score_dynamics(made, pieces, params, seed) for name, made in motions.items()},
         score_coupling(motions, pieces, params, seed),
         score_frechet(
             motions,
@@ -233,8 +251,17 @@ def score_sync(
     }
 
 
-def sync_metrics(scores: SyncScores, system: str) -> dict[str, Any]:
-    """One system's synchrony as JSON: score -> points -> level -> value, interval, references."""
+def sync_metrics(
+    scores: SyncScores, system: str, pieces: Sequence[Excerpt], *, seed: int, resamples: int
+) -> dict[str, Any]:
+    """One system's synchrony as JSON: score -> points -> level -> value, interval, references.
+
+    Beside the interval over sequences stand those over clips and over speakers.
+    """
+    groups = {
+        "by_clip": [piece.clip_id for piece in pieces],
+        "by_speaker": [piece.speaker_id for piece in pieces],
+    }
     metrics = dict[str, Any]()
     for score in sync.SCORES:
         for points, levels in scores.items():
@@ -246,6 +273,16 @@ def sync_metrics(scores: SyncScores, system: str) -> dict[str, Any]:
                     reference: systems[reference].scores[score].value
                     for reference in (sync.CEILING, *sync.FLOORS)
                 }
+                for name, group in groups.items():
+                    found = bootstrap.clustered_mean(
+                        own.per_clip(score),
+                        group,
+                        rng=np.random.default_rng([seed, level]),
+                        resamples=resamples,
+                    )
+                    entry[name] = {"low": found.low, "high": found.high, "n": found.n}
+                if score == "distance_at_0":
+                    entry["curve"] = _curve(own)
                 if score in sync.NORMALISED:
                     place = own.normalised[score]
                     entry |= {
@@ -256,6 +293,38 @@ def sync_metrics(scores: SyncScores, system: str) -> dict[str, Any]:
                 by_level = metrics.setdefault(score, {}).setdefault(points, {})
                 by_level[f"level{level}"] = entry
     return metrics
+
+
+def _curve(own: SystemSync) -> dict[str, list[float | None]]:
+    """Mean distance over the shift between motion and sound."""
+    return {
+        "shift_s": [float(shift) for shift in own.curves[0].shifts_s],
+        "distance": [float(each) if np.isfinite(each) else None for each in own.mean_curve],
+    }
+
+
+def score_dynamics(
+    made: Sequence[Motion], pieces: Sequence[Excerpt], params: Evaluate, seed: int
+) -> dict[str, Any]:
+    """How a system moves beside how the people moved: measure -> value, interval, ground truth."""
+    found = dict[str, Any]()
+    real = [piece.motion_TPD for piece in pieces]
+
+    def estimate(values: Sequence[float]) -> Estimate:
+        rng = np.random.default_rng([seed, 97])
+        return bootstrap.mean(values, rng=rng, resamples=params.bootstrap)
+
+    for name, compare in dynamics.COMPARED.items():
+        errors = [compare(motion, truth) for motion, truth in zip(made, real, strict=True)]
+        found[name] = asdict(estimate(errors)) | {sync.CEILING: 0.0}
+    for name, measure in dynamics.MEASURED.items():
+        own, truth = ([measure(motion) for motion in given] for given in (made, real))
+        found[name] = asdict(estimate(own)) | {sync.CEILING: estimate(truth).value}
+    found["diversity"] = {
+        "value": dynamics.diversity(made),
+        sync.CEILING: dynamics.diversity(real),
+    }
+    return found
 
 
 def score_frechet(

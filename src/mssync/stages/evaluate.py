@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mssync import records, tracking
@@ -15,7 +16,8 @@ from mssync.metrics.baselines import RETRIEVAL
 from mssync.params import Evaluate, Paths, Run
 from mssync.points import ALL
 from mssync.render.gallery import write_gallery
-from mssync.stages import _gallery, _scores
+from mssync.stages import _comparison, _failures, _gallery, _rollouts, _scores, _systems
+from mssync.stages._imported import Extraction
 from mssync.trained import checkpoint
 from mssync.trained.networks import (
     GENERATOR,
@@ -44,8 +46,12 @@ def run(
     run: Run,
     paths: Paths,
     store: MediaStore,
+    extraction: Extraction | None = None,
 ) -> dict[str, Any]:
     """Score the generator on held-out speakers, beside ceiling, floors and baselines; show it.
+
+    So are the other systems of `evaluate.systems`. A sequence that an imported one lacks is left
+    out for all.
 
     The champion of the model registry, where there is one, is scored on the same sequences; its
     version and digest are written into the metrics. Metrics and gallery also go to the run that
@@ -60,6 +66,7 @@ def run(
         run: Seed, device, threads.
         paths: The MLflow store, and the name of the champion in it.
         store: Where the sound of the gallery's clips is.
+        extraction: How landmarks of imported videos are found; None: videos are refused.
 
     Returns:
         What `metrics.json` holds.
@@ -71,54 +78,88 @@ def run(
     """
     device = prepare(run)
     version = dataset.load(data)
-    pieces = _scores.excerpts(
-        _scores.clips_of(version, "test"), frames=params.frames, at_most=params.max_sequences
-    )
-    if len(pieces) < 2:
-        raise StageFailedError(
-            f"the test split has {len(pieces)} sequences of {params.frames} frames, at least 2 "
-            "are needed: add longer clips of held-out speakers, or lower evaluate.frames"
-        )
+    held_out = _scores.clips_of(version, "test")
     champion = tracking.champion(paths.tracking_uri, paths.model_name)
-    models = {CHALLENGER: generator / GENERATOR} | ({CHAMPION: champion.folder} if champion else {})
+    with TemporaryDirectory(prefix="mssync-") as scratch:
+        others = _systems.resolve(
+            params.systems,
+            _scores.excerpts(held_out, frames=params.frames, at_most=params.max_sequences),
+            taken=(CHALLENGER, CHAMPION),
+            paths=paths,
+            smoothing_frames=version.metadata["params"]["smoothing_frames"],
+            extraction=extraction,
+            scratch=Path(scratch),
+        )
+        models = (
+            {CHALLENGER: generator / GENERATOR}
+            | ({CHAMPION: champion.folder} if champion else {})
+            | dict(others.models)
+        )
+        digests = {name: checkpoint.sha256(folder) for name, folder in models.items()}
+        generators = {name: load_generator(folder, device) for name, folder in models.items()}
+    pieces = others.pieces
+    _check(pieces, others, params)
     generated = {
-        name: _scores.generate(load_generator(folder, device), pieces, device)
-        for name, folder in models.items()
+        name: _scores.generate(model, pieces, device) for name, model in generators.items()
     }
     evaluators = load_evaluators(syncers / "evaluators", device)
     training = _scores.clips_of(version, "train", at_most=params.training_clips)
     baselines = _scores.baselines_of(pieces, training, params.retrieval)
+    motions = generated | dict(others.imported) | baselines
+    kernel = load_kernel(syncers / "evaluators" / ALL)
     scores = _scores.score(
-        generated | baselines,
+        motions,
         pieces,
         training,
         evaluators,
         params,
-        kernel=load_kernel(syncers / "evaluators" / ALL),
+        kernel=kernel,
         seed=run.seed,
         device=device,
     )
+    detectors, judged = _failures.judge(
+        motions, pieces, training, evaluators["all"][0], params, kernel=kernel, device=device
+    )
+    rollouts = _rollouts.roll_out(
+        generators, held_out, evaluators["all"], params, kernel=kernel, device=device
+    )
+
+    def metrics(system: str) -> dict[str, Any]:
+        return scores.metrics(system) | {"failures": _failures.summary(judged, system)}
 
     def scored(system: str) -> dict[str, Any]:
-        return {"sha256": checkpoint.sha256(models[system]), "metrics": scores.metrics(system)}
+        return {"sha256": digests[system], "metrics": metrics(system)}
 
     report: dict[str, Any] = {
         "dataset_revision": version.revision,
         "frames": params.frames,
         "sequences": len(pieces),
         "speakers": len({piece.speaker_id for piece in pieces}),
-        "baselines": {name: {"metrics": scores.metrics(name)} for name in baselines},
+        "baselines": {name: {"metrics": metrics(name)} for name in baselines},
+        "systems": {
+            name: scored(name) | {"kind": "model", "where": params.systems[name]}
+            for name in others.models
+        }
+        | {
+            name: {"metrics": metrics(name), "kind": "imported", "where": params.systems[name]}
+            for name in others.imported
+        },
+        "left_out": {piece: dict(why) for piece, why in others.left_out.items()},
+        "failure_limits": _failures.limits(detectors),
+        "verdicts": _failures.verdicts(judged),
+        "rollouts": _rollouts.metrics(rollouts, seed=run.seed, resamples=params.bootstrap),
         "challenger": scored(CHALLENGER),
         "champion": scored(CHAMPION)
         | {"version": champion.version, "dataset_revision": champion.dataset_revision}
         if champion
         else None,
     }
+    reigning = [name for name in (CHALLENGER, CHAMPION) if name in generated]
     write_gallery(
         out / GALLERY,
         _gallery.entries(
             pieces,
-            generated | {RETRIEVAL: baselines[RETRIEVAL]},
+            {name: generated[name] for name in reigning} | {RETRIEVAL: baselines[RETRIEVAL]},
             scores.sync,
             version.sources(),
             store,
@@ -126,14 +167,17 @@ def run(
         ),
         title="Ground truth beside generated",
         summary=_summary(report),
-        tables=_gallery.tables(scores, list(generated)),
+        tables=[
+            *_comparison.tables(report, judged),
+            *_gallery.tables(scores, reigning),
+        ],
         facts={
             "Dataset revision": version.revision[:12],
             "Generator": report["challenger"]["sha256"][:12],
             "Champion": f"version {champion.version}" if champion else "none yet",
             "Sequences": f"{len(pieces)} of {params.frames} frames, {report['speakers']} speakers",
         },
-        sync_plots=_gallery.sync_plots(scores.sync, list(generated)),
+        sync_plots=_gallery.sync_plots(scores.sync, reigning),
     )
     for name, content in ((METRICS, report), (SCORES, _headlines(report))):
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
@@ -141,6 +185,24 @@ def run(
     _track(report, out, paths.tracking_uri)
     logger.info("evaluate: %s", out / GALLERY)
     return report
+
+
+def _check(pieces: Sequence[_scores.Excerpt], others: _systems.Others, params: Evaluate) -> None:
+    """Say what is left out; refuse too few sequences."""
+    for piece, why in others.left_out.items():
+        told = "; ".join(f"{system}: {reason}" for system, reason in why.items())
+        logger.warning("evaluate: %s is left out for all systems (%s)", piece, told)
+    if len(pieces) < 2:
+        lacking = (
+            f" that all imported systems have, {len(others.left_out)} more are left out: see the "
+            "warnings above for what is lacking"
+            if others.left_out
+            else ""
+        )
+        raise StageFailedError(
+            f"the test split has {len(pieces)} sequences of {params.frames} frames{lacking}, at "
+            "least 2 are needed: add longer clips of held-out speakers, or lower evaluate.frames"
+        )
 
 
 def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,9 +216,10 @@ def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
             "fd_motion": metrics["frechet"]["fd_motion"]["distance"],
             "rigidity": metrics["rigidity"]["value"],
             **{name: metrics[name]["value"] for name in _COUPLING},
+            "failed": {kind: found["share"] for kind, found in metrics["failures"].items()},
         }
 
-    scored = {CHALLENGER: report["challenger"]} | report["baselines"]
+    scored = {CHALLENGER: report["challenger"]} | report["systems"] | report["baselines"]
     return {system: of(found["metrics"]) for system, found in scored.items()}
 
 

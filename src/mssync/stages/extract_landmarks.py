@@ -59,7 +59,7 @@ def run(
         ParamsError: If there is no such device.
         StageFailedError: If too few clips show a face.
     """
-    with _follower(params, device=device) as (one, identity):
+    with follower(params, device=device) as (one, identity):
         extraction = Extraction(
             name="extract_landmarks",
             one=one,
@@ -73,7 +73,7 @@ def run(
 
 
 @contextmanager
-def _follower(
+def follower(
     params: ExtractLandmarks, *, device: str
 ) -> Iterator[tuple[Callable[[Path, Sandbox], Row], str]]:
     """What follows the face through one clip, all in a sandbox or but the decoder; its identity."""

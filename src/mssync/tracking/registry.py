@@ -31,8 +31,8 @@ class Champion:
     folder: Path
 
 
-def champion(uri: str, model_name: str) -> Champion | None:
-    """The current champion; None where there is none.
+def champion(uri: str, model_name: str, *, alias: str = CHAMPION) -> Champion | None:
+    """The current champion, or what another alias points to; None where there is none.
 
     Raises:
         ToolError: If the store cannot be used.
@@ -42,7 +42,7 @@ def champion(uri: str, model_name: str) -> Champion | None:
 
     client = store.client(uri)
     try:
-        version = client.get_model_version_by_alias(model_name, CHAMPION)
+        version = client.get_model_version_by_alias(model_name, alias)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
