@@ -1,11 +1,13 @@
-"""What `evaluate` shows: tables, curves and videos of its gallery."""
+"""What `evaluate` shows: tables, curves and clips of its gallery."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mssync import records
 from mssync.data.dataset import Source
 from mssync.errors import InputError
 from mssync.media import decode
@@ -14,10 +16,14 @@ from mssync.media.store import MediaStore
 from mssync.metrics import sync
 from mssync.metrics.baselines import RETRIEVAL
 from mssync.metrics.bootstrap import Estimate
-from mssync.render import gallery
-from mssync.render.gallery import GalleryEntry, MetricRow, MetricTable, SyncPlot
+from mssync.metrics.coupling import head_speed
+from mssync.metrics.sync import Evaluator
+from mssync.render import gallery, plots
+from mssync.render.gallery import MetricRow, MetricTable, Page, Plots
+from mssync.render.payload import Failure, GalleryEntry, Trace
 from mssync.render.report import POINTS
 from mssync.stages._scores import Excerpt, Motion, Scores, SyncScores
+from mssync.stages._traces import rigidities, traces
 from mssync.timing import SAMPLES_PER_FRAME
 
 LABELS = {
@@ -29,6 +35,7 @@ LABELS = {
     "generated": "Generated",
     "champion": "Champion",
 }
+RIGIDITY = "Rigid points, 1/1000 crop"
 Direction = Literal["lower", "higher"]
 _SYNC_TABLES: tuple[tuple[str, str, str, Direction], ...] = (
     (
@@ -165,20 +172,63 @@ def rigidity_table(
     )
 
 
-def sync_plots(scores: SyncScores, generated: Sequence[str]) -> list[SyncPlot]:
+def sync_plots(scores: SyncScores, generated: Sequence[str]) -> Plots:
     """Distance over shift, one plot per level, all points."""
     systems = [sync.CEILING, *generated, RETRIEVAL, *sync.FLOORS]
-    return [
-        SyncPlot(
-            gallery.level_label(level),
-            [float(shift) for shift in found[sync.CEILING].curves[0].shifts_s],
-            {
-                LABELS[system]: [float(value) for value in found[system].mean_curve]
-                for system in systems
-            },
-        )
-        for level, found in scores["all"].items()
+    return Plots(
+        "Sync curves",
+        "Mean distance between motion and sound when one is shifted against the other. In sync "
+        "means a clear valley at 0 s; a flat line means that motion and sound have nothing to do "
+        "with each other. The dot marks the lowest point.",
+        [LABELS[system] for system in systems],
+        [
+            (
+                gallery.level_label(level),
+                plots.sync_curves(
+                    [float(shift) for shift in found[sync.CEILING].curves[0].shifts_s],
+                    {
+                        LABELS[system]: [float(value) for value in found[system].mean_curve]
+                        for system in systems
+                    },
+                ),
+            )
+            for level, found in scores["all"].items()
+        ],
+    )
+
+
+def drift_plots(shown: Sequence[GalleryEntry]) -> Plots:
+    """Mean distance of motion and sound over the time since the first frame, one plot per level."""
+    systems = list(shown[0].motions)
+    levels = zip(*(entry.traces for entry in shown), strict=True)
+    return Plots(
+        "Drift",
+        f"Mean distance of motion and sound over time, unshifted, of the {len(shown)} clips shown. "
+        "A line that climbs is a face that leaves its sound, or its shape, as it goes on.",
+        systems,
+        [
+            (
+                gallery.level_label(traces[0].level),
+                plots.lines(_mean_over_time(traces, systems), x_label="time", unit=" s"),
+            )
+            for traces in levels
+            if any(np.isfinite(values).any() for values in traces[0].systems.values())
+        ],
+    )
+
+
+def _mean_over_time(
+    traces: Sequence[Trace], systems: Sequence[str]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """System -> times and means over clips; nan where one has no value."""
+    first = traces[0]
+    times_s = [
+        first.start_s + step * first.step_s for step in range(len(first.systems[systems[0]]))
     ]
+    return {
+        name: (times_s, np.stack([trace.systems[name] for trace in traces]).mean(axis=0).tolist())
+        for name in systems
+    }
 
 
 def entries(
@@ -189,24 +239,77 @@ def entries(
     store: MediaStore,
     *,
     at_most: int,
+    judges: Sequence[Evaluator],
+    kernel: int,
+    device: str = "cpu",
+    failures: Sequence[Mapping[str, Sequence[Failure]]] = (),
 ) -> list[GalleryEntry]:
-    """The clips that are shown, evenly taken over all.
+    """The clips that are shown, the failures first.
+
+    Args:
+        pieces: Sequences that were scored.
+        shown: System -> its motion of each; the first is the one that is judged.
+        scores: Synchrony of all systems.
+        media: Where each clip's media are.
+        store: Holds them.
+        at_most: Clips shown. Of more, half are the worst, the others evenly taken over the rest.
+        judges: Evaluators of all points, one a level.
+        kernel: Width of the pyramid's box mean.
+        device: Where the judges live.
+        failures: System -> what is wrong with its motion, one mapping a sequence; empty where no
+            verdicts are known.
 
     Raises:
         InputError: If the media of a clip are gone from the store.
     """
-    chosen = np.linspace(0, len(pieces) - 1, min(at_most, len(pieces))).round().astype(int)
-    return [
-        GalleryEntry(
-            clip_id=f"{pieces[i].clip_id} @ frame {pieces[i].start}",
-            speaker=pieces[i].speaker_id,
-            motions={LABELS[sync.CEILING]: pieces[i].motion_TPD}
-            | {LABELS[name]: motions[i] for name, motions in shown.items()},
-            waveform=sound(pieces[i], media[pieces[i].clip_id], store),
-            scores=_clip_scores(scores, [sync.CEILING, *shown], i),
+    found = []
+    for place in _worst_first(next(iter(shown)), scores, failures, len(pieces), at_most):
+        piece = pieces[place]
+        motions = {sync.CEILING: piece.motion_TPD} | {
+            name: motions[place] for name, motions in shown.items()
+        }
+        named = {LABELS[name]: motion for name, motion in motions.items()}
+        found.append(
+            GalleryEntry(
+                clip_id=f"{piece.clip_id} @ frame {piece.start}",
+                speaker=piece.speaker_id,
+                motions=named,
+                waveform=sound(piece, media[piece.clip_id], store),
+                scores=_clip_scores(scores, list(motions), place)
+                | {RIGIDITY: {name: 1000 * rigidities(motion) for name, motion in named.items()}},
+                failures={
+                    LABELS[name]: wrong
+                    for name, wrong in (failures[place] if failures else {}).items()
+                },
+                head_speeds={
+                    name: head_speed(motion).astype(np.float32) for name, motion in named.items()
+                },
+                traces=traces(named, piece.audio_AM, judges, kernel=kernel, device=device),
+            )
         )
-        for i in chosen
-    ]
+    return found
+
+
+def _worst_first(
+    judged: str,
+    scores: SyncScores,
+    failures: Sequence[Mapping[str, Sequence[Failure]]],
+    pieces: int,
+    at_most: int,
+) -> list[int]:
+    """Places of the sequences shown: those that failed, then by the distance of their lips."""
+    levels = scores["all"]
+    lips = np.nan_to_num(levels[min(levels)][judged].per_clip("lse_d"), nan=np.inf)
+
+    def badness(place: int) -> tuple[bool, float]:
+        return bool(failures and failures[place].get(judged)), float(lips[place])
+
+    order = sorted(range(pieces), key=badness, reverse=True)
+    if pieces <= at_most:
+        return order
+    worst, rest = order[: at_most // 2], order[at_most // 2 :]
+    evenly = np.linspace(0, len(rest) - 1, at_most - len(worst)).round().astype(int)
+    return worst + [rest[place] for place in evenly]
 
 
 def _clip_scores(
@@ -218,6 +321,62 @@ def _clip_scores(
         }
         for level, found in scores["all"].items()
     }
+
+
+def page(
+    report: Mapping[str, Any],
+    scores: Scores,
+    clips: Sequence[GalleryEntry],
+    generated: Sequence[str],
+    *,
+    summary: str,
+    facts: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> Page:
+    """The gallery of an evaluation.
+
+    Args:
+        report: What `metrics.json` holds.
+        scores: What was measured.
+        clips: What is shown.
+        generated: Systems with a generator, the one that is judged first.
+        summary: The result in words.
+        facts: What was evaluated.
+        notes: What a reader must know first, e.g. the decision.
+    """
+    curves = [sync_plots(scores.sync, generated)]
+    if clips:
+        curves.append(drift_plots(clips))
+    return Page(
+        title="Ground truth beside generated",
+        summary=summary,
+        facts=facts,
+        notes=notes,
+        tables=tables(scores, generated),
+        entries=clips,
+        clips_note=(
+            f"{len(clips)} of {report['sequences']} sequences, the failures first, then those "
+            "whose lips fit the sound least. Each shows the real face beside generated ones that heard "
+            "the same sound: a generated face is given one frame of the speaker and the speech, "
+            "nothing else. Retrieval moves that frame as training clips moved where they sounded "
+            "most alike. Under the faces: the distance of motion and sound at each level, at this "
+            "moment (lower is better). Under the sound: the same over time."
+        ),
+        plots=curves,
+        judged=LABELS[generated[0]],
+    )
+
+
+def write_images(folder: Path, shown: Sequence[Plots]) -> None:
+    """Write plots as SVG files, which MLflow and `dvc plots` show; those of before are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.svg"):
+        path.unlink()
+    for group in shown:
+        for number, (title, svg) in enumerate(group.plots):
+            name = f"{group.title.lower().replace(' ', '_')}_level{number}.svg"
+            text = plots.image(svg, f"{group.title}: {title}", group.series)
+            records.write_text(folder / name, text)
 
 
 def sound(piece: Excerpt, source: Source, store: MediaStore) -> NDArray[np.float32]:

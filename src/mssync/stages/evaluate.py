@@ -14,7 +14,7 @@ from mssync.media.store import MediaStore
 from mssync.metrics.baselines import RETRIEVAL
 from mssync.params import Evaluate, Paths, Run
 from mssync.render.gallery import write_gallery
-from mssync.stages import _gallery, _scores
+from mssync.stages import _gallery, _scores, _traces
 from mssync.stages.train_generator import CHECKPOINT
 from mssync.training import checkpoint
 from mssync.training.generator import load_generator
@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 SCORES = "scores.json"
+SEQUENCES = "sequences.json"
 GALLERY = Path("gallery") / "index.html"
+PLOTS = "plots"
 _COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
 CHALLENGER = "generated"
 CHAMPION = "champion"
@@ -51,7 +53,8 @@ def run(
         data: Dataset folder; its test split is scored.
         syncers: Folder of `train_syncers`; its evaluators judge.
         generator: Folder of `train_generator`.
-        out: Folder for `metrics.json`, `scores.json` and `gallery/index.html`.
+        out: Folder for `metrics.json`, `scores.json`, `sequences.json`, `gallery/index.html` and
+            `plots/`.
         params: The stage's section.
         run: Seed, device, threads.
         paths: The MLflow store, and the name of the champion in it.
@@ -86,6 +89,7 @@ def run(
     evaluators = {
         points: load_syncers(syncers / "evaluators" / points, device) for points in POINT_SETS
     }
+    kernel = load_kernel(syncers / "evaluators" / "all")
     training = _scores.clips_of(version, "train", at_most=params.training_clips)
     baselines = _scores.baselines_of(pieces, training, params.retrieval)
     scores = _scores.score(
@@ -94,7 +98,7 @@ def run(
         training,
         evaluators,
         params,
-        kernel=load_kernel(syncers / "evaluators" / "all"),
+        kernel=kernel,
         seed=run.seed,
         device=device,
     )
@@ -114,28 +118,38 @@ def run(
         if champion
         else None,
     }
-    write_gallery(
-        out / GALLERY,
-        _gallery.entries(
-            pieces,
-            generated | {RETRIEVAL: baselines[RETRIEVAL]},
-            scores.sync,
-            version.sources(),
-            store,
-            at_most=params.gallery_clips,
-        ),
-        title="Ground truth beside generated",
+    clips = _gallery.entries(
+        pieces,
+        generated | {RETRIEVAL: baselines[RETRIEVAL]},
+        scores.sync,
+        version.sources(),
+        store,
+        at_most=params.gallery_clips,
+        judges=evaluators["all"],
+        kernel=kernel,
+        device=str(device),
+    )
+    page = _gallery.page(
+        report,
+        scores,
+        clips,
+        list(generated),
         summary=_summary(report),
-        tables=_gallery.tables(scores, list(generated)),
         facts={
             "Dataset revision": version.revision[:12],
             "Generator": report["challenger"]["sha256"][:12],
             "Champion": f"version {champion.version}" if champion else "none yet",
             "Sequences": f"{len(pieces)} of {params.frames} frames, {report['speakers']} speakers",
         },
-        sync_plots=_gallery.sync_plots(scores.sync, list(generated)),
     )
-    for name, content in ((METRICS, report), (SCORES, _headlines(report))):
+    write_gallery(out / GALLERY, page)
+    _gallery.write_images(out / PLOTS, page.plots)
+    sequences = _traces.of_sequences(scores.sync, generated | baselines, pieces)
+    for name, content in (
+        (METRICS, report),
+        (SCORES, _headlines(report)),
+        (SEQUENCES, sequences),
+    ):
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         records.write_text(out / name, text + "\n")
     _track(report, out, paths.tracking_uri)
@@ -180,7 +194,8 @@ def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
                 logger.warning("no run is known of the generator %s: not tracked", sha256[:12])
                 return
             tracker.log(tracking.numbers(report["challenger"]["metrics"], "eval."), step=0)
-            tracker.log_files(out / METRICS, "evaluation")
-            tracker.log_files(out / GALLERY, "evaluation")
+            for name in (METRICS, SEQUENCES, GALLERY):
+                tracker.log_files(out / name, "evaluation")
+            tracker.log_files(out / PLOTS, f"evaluation/{PLOTS}")
     except ToolError as error:
         logger.warning("metrics and gallery are not tracked: %s", error)
