@@ -27,7 +27,7 @@ from mssync.render.payload import GalleryEntry
 from mssync.timing import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 PANEL_PX = 240
-VIDEOS = 8  # clips that are in the page as MP4 too, which takes another 0.2 MB each
+VIDEOS = 4  # clips that are in the page as MP4 too, which takes another 0.2 MB each
 _SCRIPTS = ("basics", "sort")
 _CLIP_SCRIPTS = ("data", "faces", "strip", "cards", "list", "player", "gif", "start")
 
@@ -246,6 +246,7 @@ def write_video(path: Path, entry: GalleryEntry, panel_px: int) -> None:
         path,
         fps_hz=FRAME_RATE_HZ,
         waveform=entry.waveform[: entry.frames * SAMPLES_PER_FRAME],
+        crf=24,
     )
 
 

@@ -126,7 +126,7 @@ class Card {
       drawFace(canvas.getContext("2d"), this.clip.motions[system], frame, 0, 0, canvas.width);
       now.textContent = this.clip.sync.map(({ start_s, step_s, systems }) => {
         const value = systems[system]?.[Math.round((this.time_s - start_s) / step_s)];
-        return value === undefined ? "–" : value.toFixed(1);
+        return Number.isFinite(value) ? value.toFixed(1) : "–";
       }).join(" · ");
     }
     this.strip.draw(this.time_s);
