@@ -129,7 +129,7 @@ class Plots:
     Attributes:
         title: Heading.
         explanation: How to read them.
-        series: Names of the lines.
+        series: Names of the lines; an empty one only takes a colour.
         plots: Title and `<svg>` of each.
     """
 

@@ -279,11 +279,12 @@ def _origin(value: str, first: str) -> Cell:
 def _training_curves(runs: Sequence[Run], uri: str) -> list[Plots]:
     """What was logged while the runs were trained."""
     logged = [tracking.metric_history(uri, each.tracked.run_id, _CURVES) for each in runs]
-    labels = [each.scored.label for each in runs]
+    labels = ["", *(each.scored.label for each in runs)]  # the colours that the faces have
     drawn = []
     for name in _CURVES:
         lines = {
-            label: curves.get(name, ([], [])) for label, curves in zip(labels, logged, strict=True)
+            label: curves.get(name, ([], []))
+            for label, curves in zip(labels, [{}, *logged], strict=True)
         }
         if any(np.isfinite(values).any() for _, values in lines.values() if values):
             drawn.append((name, plots.lines(lines, x_label="step")))

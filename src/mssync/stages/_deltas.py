@@ -88,7 +88,8 @@ def table(scored: Sequence[Scored], *, seed: int, resamples: int) -> TextTable |
     return TextTable(
         "Scores",
         f"Of the generators, and how far each is from {first.label}, with 95 % intervals: "
-        "paired by sequence where both runs scored the same ones. Coloured where the interval leaves out 0.",
+        "paired by sequence where both runs scored the same ones. Coloured where the interval "
+        "leaves out 0.",
         columns,
         rows,
     )

@@ -357,8 +357,8 @@ def page(
         clips_note=(
             f"{len(clips)} of {report['sequences']} sequences, the failures first, then those "
             "whose lips fit the sound least. Each shows the real face beside generated ones that "
-            "heard the same sound: a generated face is given one frame of the speaker and the speech, "
-            "nothing else. Retrieval moves that frame as training clips moved where they sounded "
+            "heard the same sound: a generated face is given one frame of the speaker and the "
+            "speech, nothing else. Retrieval moves that frame as training clips moved where they sounded "
             "most alike. Under the faces: the distance of motion and sound at each level, at this "
             "moment (lower is better). Under the sound: the same over time."
         ),

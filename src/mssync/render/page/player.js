@@ -26,23 +26,24 @@ const player = {
 
   async play(card, { fromStart = false } = {}) {
     this.choose(card);
+    this.playing = true;   // at once, so that a second press pauses
+    card.name();
+    controls.show();
     await card.fill();
-    if (this.card !== card) return;
+    if (this.card !== card || !this.playing) return;
     if (fromStart || card.frame >= card.told.frames - 1) card.time_s = 0;
     if (this.sound.dataset.clip !== String(card.index)) {
       this.sound.src = card.clip.sound;
       this.sound.dataset.clip = card.index;
     }
     this.sound.currentTime = card.time_s;
-    this.sound.defaultPlaybackRate = this.sound.playbackRate = controls.speed();
+    controls.setSpeed();
     try {
       await this.sound.play();
     } catch {
-      return;   // the browser wants a click first, or another clip was chosen
+      if (this.card === card) this.pause();   // paused meanwhile, or the browser wants a click first
+      return;
     }
-    this.playing = true;
-    card.name();
-    controls.show();
     requestAnimationFrame(() => this.follow());
   },
 
