@@ -296,6 +296,9 @@ def compare(
         Path | None,
         typer.Option(help="Folder to write an MP4 of each clip to; the page links to them."),
     ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder to write the curves to, as SVG files.")
+    ] = None,
     dataset: Dataset = Path("data/dataset"),
     params: ParamsFile = PARAMS,
 ) -> None:
@@ -313,7 +316,9 @@ def compare(
 
     if out.suffix != ".html" or out.is_dir():
         raise InputError(f"--out {out}: expected a file that ends in .html")
-    typer.echo(_compare.run(names, out, load(params), dataset_folder=dataset, videos=videos))
+    typer.echo(
+        _compare.run(names, out, load(params), dataset_folder=dataset, videos=videos, images=plots)
+    )
     typer.echo(out)
 
 

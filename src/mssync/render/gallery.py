@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from mssync.landmarks import ibug
 from mssync.media import ffmpeg
+from mssync.records import write_text
 from mssync.render import draw, payload, plots
 from mssync.render.payload import GalleryEntry
 from mssync.timing import FRAME_RATE_HZ, SAMPLES_PER_FRAME
@@ -231,6 +232,18 @@ def write_gallery(
     temporary = out.with_name(f"{out.name}.tmp")
     temporary.write_text(html, encoding="utf-8")
     temporary.replace(out)
+
+
+def write_images(folder: Path, shown: Sequence[Plots]) -> None:
+    """Write plots as SVG files, which MLflow and `dvc plots` show; those of before are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.svg"):
+        path.unlink()
+    for group in shown:
+        for title, svg in group.plots:
+            name = f"{group.title} {title.split(' · ')[0]}".lower()
+            text = plots.image(svg, f"{group.title}: {title}", group.series)
+            write_text(folder / f"{re.sub('[^a-z0-9]+', '_', name)}.svg", text)
 
 
 def write_video(path: Path, entry: GalleryEntry, panel_px: int) -> None:

@@ -16,7 +16,7 @@ from mssync.data import history
 from mssync.errors import InputError
 from mssync.params import Params
 from mssync.render import payload, plots
-from mssync.render.gallery import Cell, Page, Plots, TextTable, write_gallery
+from mssync.render.gallery import Cell, Page, Plots, TextTable, write_gallery, write_images
 from mssync.render.payload import GalleryEntry
 from mssync.stages import _compare_versions, _deltas, _gallery
 from mssync.stages._compare_clips import merged
@@ -61,7 +61,13 @@ class Run:
 
 
 def run(
-    names: Sequence[str], out: Path, params: Params, *, dataset_folder: Path, videos: Path | None
+    names: Sequence[str],
+    out: Path,
+    params: Params,
+    *,
+    dataset_folder: Path,
+    videos: Path | None,
+    images: Path | None,
 ) -> str:
     """Write a page that compares runs, or versions of the dataset.
 
@@ -72,6 +78,7 @@ def run(
         params: Tracking store, name of the model, seed and number of resamples.
         dataset_folder: The dataset whose versions are meant.
         videos: Folder to write MP4 files of the clips to.
+        images: Folder to write the plots to, as SVG files.
 
     Returns:
         What differs, in lines.
@@ -92,6 +99,8 @@ def run(
         )
     page = _compare_versions.page(known) if known else _of_runs(names, params, dataset_folder)
     write_gallery(out, page, videos=videos)
+    if images is not None:
+        write_images(images, page.plots)
     told = [page.summary, *page.notes]
     return "\n".join([*told, *(f"{table.title}: {table.explanation}" for table in page.changes)])
 
@@ -192,8 +201,8 @@ def _notes(runs: Sequence[Run]) -> list[str]:
         if _deltas.same_judges(first.scored, each.scored) is False:
             notes.append(
                 f"{first.scored.label} and {each.scored.label} were scored by other evaluators, or "
-                "on other sequences: the ground truth scores differently. Their scores are not "
-                "comparable; the faces are."
+                "on other sequences: the ground truth scores differently. Their distances "
+                "are not comparable; places between floor and truth, and the faces, are."
             )
     return notes
 

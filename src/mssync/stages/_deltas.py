@@ -61,6 +61,7 @@ class _Row:
     path: tuple[str, ...]
     label: str
     better: str
+    field: str = ""  # of the entry, before `value`
 
 
 def table(scored: Sequence[Scored], *, seed: int, resamples: int) -> TextTable | None:
@@ -76,7 +77,7 @@ def table(scored: Sequence[Scored], *, seed: int, resamples: int) -> TextTable |
     for row in _rows(scored):
         cells = [Cell(row.label)]
         for run in scored:
-            cells.append(_value(run.found(*row.path)))
+            cells.append(_value(run.found(*row.path), row.field))
             if run is not first:
                 cells.append(_delta(first, run, row, seed=seed, resamples=resamples))
         rows.append(cells)
@@ -122,21 +123,37 @@ def _rows(scored: Sequence[Scored]) -> list[_Row]:
         for points in POINTS
         for level in ("level0", "level1", "level2", "level3")
     ]
+    rows += [
+        _Row(
+            "",
+            ("lse_d", points, level),
+            f"Place (floor 0, truth 1), {level.replace('level', 'level ')}, {POINTS[points]}",
+            "higher",
+            "normalised",
+        )
+        for points in POINTS
+        for level in ("level0", "level1", "level2", "level3")
+    ]
     rows += [_Row(key, (key,), name, better) for key, (name, better) in _MOTION.items()]
     rows += [_Row("", ("frechet", key), name, "lower") for key, name in _FRECHET.items()]
-    return [row for row in rows if any(run.found(*row.path) for run in scored)]
+    return [
+        row
+        for row in rows
+        if any(_number_of(run.found(*row.path), row.field) is not None for run in scored)
+    ]
 
 
-def _number_of(entry: Mapping[str, Any]) -> float | None:
-    value = entry.get("value", entry.get("distance"))
+def _number_of(entry: Mapping[str, Any], field: str) -> float | None:
+    value = entry.get(field) if field else entry.get("value", entry.get("distance"))
     return None if value is None else float(value)
 
 
-def _value(entry: Mapping[str, Any]) -> Cell:
-    value = _number_of(entry)
+def _value(entry: Mapping[str, Any], field: str) -> Cell:
+    value = _number_of(entry, field)
     if value is None:
         return Cell("n/a", tone="soft")
-    return Cell(number(value), detail=_interval(entry.get("low"), entry.get("high")), value=value)
+    ends = (f"{field}_low", f"{field}_high") if field else ("low", "high")
+    return Cell(number(value), detail=_interval(*map(entry.get, ends)), value=value)
 
 
 def _interval(low: float | None, high: float | None) -> str:
@@ -153,7 +170,7 @@ def _delta(first: Scored, other: Scored, row: _Row, *, seed: int, resamples: int
             tone=tone,
             value=paired.value,
         )
-    values = [_number_of(run.found(*row.path)) for run in (first, other)]
+    values = [_number_of(run.found(*row.path), row.field) for run in (first, other)]
     if values[0] is None or values[1] is None:
         return Cell("n/a", tone="soft")
     difference = values[1] - values[0]

@@ -1,13 +1,11 @@
 """What `evaluate` shows: tables, curves and clips of its gallery."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mssync import records
 from mssync.data.dataset import Source
 from mssync.errors import InputError
 from mssync.media import decode
@@ -358,25 +356,13 @@ def page(
             f"{len(clips)} of {report['sequences']} sequences, the failures first, then those "
             "whose lips fit the sound least. Each shows the real face beside generated ones that "
             "heard the same sound: a generated face is given one frame of the speaker and the "
-            "speech, nothing else. Retrieval moves that frame as training clips moved where they sounded "
-            "most alike. Under the faces: the distance of motion and sound at each level, at this "
-            "moment (lower is better). Under the sound: the same over time."
+            "speech, nothing else. Retrieval moves that frame as training clips moved where they "
+            "sounded most alike. Under the faces: the distance of motion and sound at each level, "
+            "at this moment (lower is better). Under the sound: the same over time."
         ),
         plots=curves,
         judged=LABELS[generated[0]],
     )
-
-
-def write_images(folder: Path, shown: Sequence[Plots]) -> None:
-    """Write plots as SVG files, which MLflow and `dvc plots` show; those of before are removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.svg"):
-        path.unlink()
-    for group in shown:
-        for number, (title, svg) in enumerate(group.plots):
-            name = f"{group.title.lower().replace(' ', '_')}_level{number}.svg"
-            text = plots.image(svg, f"{group.title}: {title}", group.series)
-            records.write_text(folder / name, text)
 
 
 def sound(piece: Excerpt, source: Source, store: MediaStore) -> NDArray[np.float32]:

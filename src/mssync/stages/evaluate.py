@@ -13,7 +13,7 @@ from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
 from mssync.metrics.baselines import RETRIEVAL
 from mssync.params import Evaluate, Paths, Run
-from mssync.render.gallery import write_gallery
+from mssync.render.gallery import write_gallery, write_images
 from mssync.stages import _gallery, _scores, _traces
 from mssync.stages.train_generator import CHECKPOINT
 from mssync.training import checkpoint
@@ -143,7 +143,7 @@ def run(
         },
     )
     write_gallery(out / GALLERY, page)
-    _gallery.write_images(out / PLOTS, page.plots)
+    write_images(out / PLOTS, page.plots)
     sequences = _traces.of_sequences(scores.sync, generated | baselines, pieces)
     for name, content in (
         (METRICS, report),
