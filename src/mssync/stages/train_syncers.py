@@ -109,7 +109,8 @@ def run(
 def _draw_accuracy(report: Mapping[str, float], out: Path) -> bool:
     """Draw how often each guide finds the sound of a motion, on held-out speakers.
 
-    Levels without a test window have no bar; without any there is no picture, and False is returned.
+    Levels without a test window have no bar; without any there is no picture, and the answer is
+    False.
     """
     bars, chance = dict[str, tuple[float, float, float]](), dict[str, float]()
     for name in report:

@@ -119,7 +119,7 @@ class Card {
   }
 
   draw() {
-    if (!this.clip) return;
+    if (!this.clip || !this.shell.isConnected) return;
     const { frame } = this;
     for (const { system, canvas, now } of this.faces) {
       fit(canvas);

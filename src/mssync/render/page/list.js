@@ -69,6 +69,7 @@ function arrange() {
     (!choice.failing.checked || failuresOf(card, choice.system.value).length)
     && `${card.told.id} ${card.told.speaker}`.toLowerCase().includes(wanted));
   grid.replaceChildren(...kept.map((card) => card.shell));
+  kept.forEach((card) => card.draw());
   document.getElementById("count").textContent = `${kept.length} of ${cards.length} clips`;
   fillList();
 }
