@@ -1,4 +1,3 @@
-import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -73,26 +72,36 @@ def test_no_series_is_refused():
         plots.sync_curves(SHIFTS_S, {})
 
 
-def heights(svg):
-    strokes = re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)", svg)
-    return np.array([float(end) - float(start) for start, end in strokes])
+def test_lines_have_their_own_places_and_keep_their_colours():
+    svg = plots.lines(
+        {"": ([], []), "a": ([0, 10], [1, 2]), "b": ([5, 10], [2, np.nan])}, x_label="step"
+    )
+    found = {line.get("class"): line.get("points") for line in parse(svg).iter(f"{SVG}polyline")}
+    assert found.keys() == {"s1", "s2"}
+    assert len(found["s1"].split()) == 2
+    assert len(found["s2"].split()) == 1
 
 
-def test_loud_parts_of_a_waveform_are_tall():
-    sound = np.sin(np.arange(16_000) / 5).astype(np.float32)
-    sound[:8000] *= 0.1
-    tall = heights(plots.waveform(sound))
-    half = len(tall) // 2
-    assert tall[half + 1 :].min() > 8 * tall[: half - 1].max()
+def test_lines_without_a_value_are_refused():
+    with pytest.raises(ValueError, match="no finite value"):
+        plots.lines({"a": ([0, 1], [np.nan, np.nan])}, x_label="step")
 
 
-def test_silence_is_a_thin_line():
-    assert heights(plots.waveform(np.zeros(16_000, np.float32))).max() == 1
+def test_bars_show_values_intervals_and_chance():
+    svg = plots.bars({"0": (0.5, 0.4, 0.6)}, {"0": 0.1})
+    (bar,) = parse(svg).iter(f"{SVG}rect")
+    room = plots.HEIGHT - plots.BOTTOM - plots.TOP
+    assert float(bar.get("height")) == pytest.approx(room / 2, abs=0.1)
+    assert svg.count('class="chance"') == svg.count('class="error"') == 1
 
 
-def test_no_sound_is_refused():
-    with pytest.raises(ValueError, match="expected samples"):
-        plots.waveform(np.zeros(0, np.float32))
+def test_an_image_stands_alone():
+    inside = plots.lines({"a <b>": ([0, 1], [1, 2])}, x_label="step")
+    found = ElementTree.fromstring(plots.image(inside, "Loss & more", ["a <b>"]))
+    texts = [text.text for text in found.iter(f"{SVG}text")]
+    assert "Loss & more" in texts
+    assert "a <b>" in texts
+    assert "stroke" in found.find(f"{SVG}style").text
 
 
 @pytest.mark.parametrize(

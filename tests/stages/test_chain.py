@@ -25,6 +25,7 @@ from mssync.ledger import ATTEMPTS, DECISIONS, read_decisions
 from mssync.media.store import MediaStore
 from mssync.params import digest
 from mssync.parts import read_parts
+from mssync.render import payload
 from mssync.render.plots import number
 from mssync.render.report import summary
 from mssync.stages import (
@@ -229,8 +230,31 @@ def test_what_needs_no_model_is_scored_as_the_generator_is(chain):
             assert entry["value"] == entry["static"]
     assert static["rigidity"]["value"] == pytest.approx(0, abs=1e-6)
     assert static["head_speed_loudness"]["value"] == 0
-    page = (chain.folder / "evaluation" / "gallery" / "index.html").read_text()
-    assert "Ground truth beside Generated beside Retrieval" in page
+
+
+def test_the_gallery_shows_every_system_with_its_synchrony_over_time(chain):
+    folder = chain.folder / "evaluation"
+    shown = payload.read(folder / "gallery" / "index.html")
+    assert len(shown) == chain.params.evaluate.gallery_clips
+    for clip in shown:
+        assert list(clip.motions) == ["Ground truth", "Generated", "Retrieval"]
+        assert len(clip.waveform) == clip.frames * 640
+        for trace in clip.traces:
+            assert trace.systems.keys() == clip.motions.keys()
+    assert {path.suffix for path in (folder / "plots").iterdir()} == {".svg"}
+    assert (chain.folder / "models" / "syncers" / "accuracy.svg").exists()
+
+
+def test_scores_of_sequences_have_the_means_of_the_metrics(chain):
+    metrics = json.loads((chain.folder / "evaluation" / "metrics.json").read_text())
+    sequences = json.loads((chain.folder / "evaluation" / "sequences.json").read_text())
+    assert len(sequences["sequences"]) == metrics["sequences"]
+    lips = sequences["scores"]["generated"]["lse_d.all.level0"]
+    mean = metrics["challenger"]["metrics"]["lse_d"]["all"]["level0"]["value"]
+    assert np.mean(lips) == pytest.approx(mean)
+    rigid = metrics["challenger"]["metrics"]["rigidity"]
+    for system, name in (("generated", "value"), ("ground_truth", "ground_truth")):
+        assert np.mean(sequences["scores"][system]["rigidity"]) == pytest.approx(rigid[name])
 
 
 def test_every_run_says_where_it_comes_from(chain, tracked_runs):

@@ -40,6 +40,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     data.preflight,
     data.offsets,
     data.takedown,
+    use.compare,
     use.preview,
     use.weights,
     use.links,

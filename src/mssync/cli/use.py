@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mssync.cli.options import PARAMS, Ledger, Manifest, ParamsFile
+from mssync.cli.options import PARAMS, Dataset, Ledger, Manifest, ParamsFile
 from mssync.errors import InputError
 from mssync.params import load
 
@@ -285,6 +285,45 @@ def generate(
     typer.echo(f"{made.frames} frames, {frame_time_s(made.frames):g} s, by {made.model}")
     for path in made.files:
         typer.echo(path)
+
+
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run ids, run names, @champion, v3; or dataset folders or revisions.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("comparison.html"),
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write an MP4 of each clip to; the page links to them."),
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder to write the curves to, as SVG files.")
+    ] = None,
+    dataset: Dataset = Path("data/dataset"),
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Put runs, or versions of the dataset, side by side on one page.
+
+    Runs: which parameters, data and code differ, how far the scores are apart
+    and how sure that is, and the same clips with sound. Versions: speakers,
+    sizes and clips. The page is one file that needs no network.
+
+    \b
+    mssync compare 46f3e714 @champion
+    mssync compare 1f00a2 data/dataset --out versions.html
+    """  # noqa: D301 - the escape is click's mark of a paragraph that keeps its lines
+    from mssync.stages import _compare
+
+    if out.suffix != ".html" or out.is_dir():
+        raise InputError(f"--out {out}: expected a file that ends in .html")
+    typer.echo(
+        _compare.run(names, out, load(params), dataset_folder=dataset, videos=videos, images=plots)
+    )
+    typer.echo(out)
 
 
 def send_runs(

@@ -328,16 +328,17 @@ def _embed_each(clips: Sequence[Tensor], embed: Callable[[Tensor], Tensor]) -> l
     return list(torch.split(embedded, [len(clip) for clip in clips]))
 
 
-def _windows_of_motion(motion_TPD: Motion, level: int, kernel: int) -> Tensor:
-    """All windows of a level: (W, 5, 68, 2)."""
-    at_level_TPD = array_at_level(motion_TPD, level, kernel=kernel)
+def windows_of_motion(motion_TPD: Motion, evaluator: Evaluator, *, kernel: int) -> Tensor:
+    """All windows at an evaluator's level, as it wants them: (T, 68, 2) -> (W, 5, 68, 2)."""
+    seen_TPD = seen(motion_TPD, evaluator)
+    at_level_TPD = array_at_level(seen_TPD, evaluator.level, kernel=kernel)
     flat_BTC = torch.from_numpy(at_level_TPD).reshape(1, len(at_level_TPD), -1)
     windows_WFC = motion_windows(flat_BTC)[0]
     return windows_WFC.reshape(*windows_WFC.shape[:2], *motion_TPD.shape[1:])
 
 
-def _windows_of_audio(audio_AM: Audio, level: int, kernel: int) -> Tensor:
-    """The audio of the same windows: (W, 20, 26)."""
+def windows_of_audio(audio_AM: Audio, level: int, *, kernel: int) -> Tensor:
+    """The audio of the same windows: (4 T, 26) -> (W, 20, 26)."""
     at_level_AM = array_at_level(audio_AM, level, kernel=kernel)
     windows = window_count(length(len(audio_AM) // ROWS_PER_FRAME, level))
     return audio_windows(torch.from_numpy(at_level_AM)[None], windows=windows)[0]
@@ -351,11 +352,11 @@ def _all_distances(
     for motion_TPD, audio_AM in pairs:
         _check(motion_TPD, audio_AM, level)
     motions = _embed_each(
-        [_windows_of_motion(seen(motion_TPD, evaluator), level, kernel) for motion_TPD, _ in pairs],
+        [windows_of_motion(motion_TPD, evaluator, kernel=kernel) for motion_TPD, _ in pairs],
         lambda windows: embed_motion(windows, evaluator, device=device),
     )
     audios = _embed_each(
-        [_windows_of_audio(audio_AM, level, kernel) for _, audio_AM in pairs],
+        [windows_of_audio(audio_AM, level, kernel=kernel) for _, audio_AM in pairs],
         lambda windows: embed_audio(windows, evaluator, device=device),
     )
     for motion_WE, audio_WE, (motion_TPD, _) in zip(motions, audios, pairs, strict=True):

@@ -35,6 +35,19 @@ _SUPERSAMPLING = 2
 _SHIFT = 4  # cv2 takes coordinates in 1 / 2^4 pixel
 
 
+def css(colour: Colour) -> str:
+    """A colour in a style sheet's words."""
+    return "rgb({} {} {})".format(*colour)
+
+
+def lines() -> list[dict[str, object]]:
+    """The lines of a face: their points, whether they are closed, and their colour."""
+    return [
+        {"points": list(points), "closed": closed, "colour": COLOURS[_PART[name]]}
+        for name, (points, closed) in ibug.POLYLINES.items()
+    ]
+
+
 def frame(points_PD: NDArray[np.float32], size_px: int) -> NDArray[np.uint8]:
     """One face in its crop.
 

@@ -6,9 +6,10 @@ from typing import Any
 from mssync.metrics import sync
 from mssync.metrics.bootstrap import Estimate
 from mssync.metrics.failures import KINDS
+from mssync.points import title_of
 from mssync.render.gallery import MetricRow, MetricTable
 from mssync.stages._failures import ANY, Judged, summary
-from mssync.stages._gallery import LABELS
+from mssync.stages._gallery import label
 
 _KIND_NAMES = {kind: kind.replace("_", " ").capitalize() for kind in KINDS} | {ANY: "Any of them"}
 _MEASURES = {
@@ -35,25 +36,20 @@ def tables(report: Mapping[str, Any], judged: Sequence[Judged]) -> list[MetricTa
     ]
 
 
-def label(system: str) -> str:
-    """A system's name for the reader."""
-    return LABELS.get(system, system)
-
-
 def systems_table(report: Mapping[str, Any]) -> MetricTable:
     """One line a score, one column a system, on the same sequences."""
     scored = _scored(report)
     sequences = report["sequences"]
     left_out = len(report["left_out"])
     rows = []
-    for points in ("all", "no_lips"):
-        for level in next(iter(scored.values()))["lse_d"][points]:
+    for points, levels in next(iter(scored.values()))["lse_d"].items():
+        for level in levels:
             entries = {name: metrics["lse_d"][points][level] for name, metrics in scored.items()}
             first = next(iter(entries.values()))
             truth = Estimate(first[sync.CEILING], None, None, first["n"])
             rows.append(
                 MetricRow(
-                    f"LSE-D, {level}, {points.replace('_', ' ')}",
+                    f"LSE-D, {level}, {title_of(points)}",
                     [truth, *(_estimate(entry) for entry in entries.values())],
                     None,
                     first["n"],

@@ -12,6 +12,7 @@ from mssync.metrics import failures, sync
 from mssync.metrics.failures import KINDS, Detectors, Take, Verdict
 from mssync.metrics.sync import Evaluator
 from mssync.params import Evaluate
+from mssync.render.payload import Failure
 from mssync.stages._scores import Excerpt, Motion, excerpts
 
 ANY = "any"
@@ -107,6 +108,20 @@ def summary(judged: Sequence[Judged], system: str) -> dict[str, Any]:
         kind: counts(kind, system) | {sync.CEILING: counts(kind, sync.CEILING)["share"]}
         for kind in (*KINDS, ANY)
     }
+
+
+def shown(judged: Sequence[Judged], systems: Sequence[str]) -> list[dict[str, list[Failure]]]:
+    """For the page: what is wrong with each system's motion, a mapping a piece."""
+    return [
+        {
+            system: [
+                Failure(kind.replace("_", " "), verdict.first_bad_frame or 0)
+                for kind, verdict in one.failed(system).items()
+            ]
+            for system in systems
+        }
+        for one in judged
+    ]
 
 
 def verdicts(judged: Sequence[Judged]) -> list[dict[str, Any]]:

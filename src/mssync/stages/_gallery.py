@@ -1,4 +1,4 @@
-"""What `evaluate` shows: tables, curves and videos of its gallery."""
+"""What `evaluate` shows: tables, curves and clips of its gallery."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -14,10 +14,14 @@ from mssync.media.store import MediaStore
 from mssync.metrics import sync
 from mssync.metrics.baselines import RETRIEVAL
 from mssync.metrics.bootstrap import Estimate
+from mssync.metrics.coupling import head_speed
+from mssync.metrics.sync import Evaluator
 from mssync.points import ALL, title_of
-from mssync.render import gallery
-from mssync.render.gallery import GalleryEntry, MetricRow, MetricTable, SyncPlot
+from mssync.render import gallery, plots
+from mssync.render.gallery import MetricRow, MetricTable, Page, Plots
+from mssync.render.payload import Failure, GalleryEntry, Trace
 from mssync.stages._scores import Excerpt, Motion, Scores, SyncScores
+from mssync.stages._traces import rigidities, traces
 from mssync.timing import SAMPLES_PER_FRAME
 
 LABELS = {
@@ -29,6 +33,7 @@ LABELS = {
     "generated": "Generated",
     "champion": "Champion",
 }
+RIGIDITY = "Rigid points, 1/1000 crop"
 Direction = Literal["lower", "higher"]
 _SYNC_TABLES: tuple[tuple[str, str, str, Direction], ...] = (
     (
@@ -50,6 +55,11 @@ _SYNC_TABLES: tuple[tuple[str, str, str, Direction], ...] = (
         "lower",
     ),
 )
+
+
+def label(system: str) -> str:
+    """A system's name for the reader."""
+    return LABELS.get(system, system)
 
 
 def tables(scores: Scores, generated: Sequence[str]) -> list[MetricTable]:
@@ -81,7 +91,7 @@ def sync_tables(scores: SyncScores, generated: Sequence[str]) -> list[MetricTabl
             for points, levels in scores.items()
             for level, found in levels.items()
         ]
-        columns = [LABELS[system] for system in systems]
+        columns = [label(system) for system in systems]
         tables.append(MetricTable(title, explanation, better, columns, rows))
     return tables
 
@@ -108,7 +118,7 @@ def coupling_table(
         "Movement and loudness",
         "Correlation of movement with the loudness of the speech, over 0.2 s.",
         "closer to the ground truth",
-        [LABELS[system] for system in systems],
+        [label(system) for system in systems],
         rows,
     )
 
@@ -137,7 +147,7 @@ def frechet_table(
         "Fréchet distances to the ground truth",
         "How far shapes and movements are, as a whole, from those of real faces; at this N only.",
         "lower",
-        [LABELS[system] for system in columns],
+        [label(system) for system in columns],
         rows,
     )
 
@@ -153,7 +163,7 @@ def rigidity_table(
         "How far points that speech does not move are from an affine image of the first frame, "
         "in thousandths of the crop.",
         "closer to the ground truth",
-        [LABELS[system] for system in (sync.CEILING, *systems)],
+        [label(system) for system in (sync.CEILING, *systems)],
         [
             MetricRow(
                 label="Rigid points",
@@ -165,20 +175,63 @@ def rigidity_table(
     )
 
 
-def sync_plots(scores: SyncScores, generated: Sequence[str]) -> list[SyncPlot]:
+def sync_plots(scores: SyncScores, generated: Sequence[str]) -> Plots:
     """Distance over shift, one plot per level, all points."""
     systems = [sync.CEILING, *generated, RETRIEVAL, *sync.FLOORS]
-    return [
-        SyncPlot(
-            gallery.level_label(level),
-            [float(shift) for shift in found[sync.CEILING].curves[0].shifts_s],
-            {
-                LABELS[system]: [float(value) for value in found[system].mean_curve]
-                for system in systems
-            },
-        )
-        for level, found in scores[ALL].items()
+    return Plots(
+        "Sync curves",
+        "Mean distance between motion and sound when one is shifted against the other. In sync "
+        "means a clear valley at 0 s; a flat line means that motion and sound have nothing to do "
+        "with each other. The dot marks the lowest point.",
+        [label(system) for system in systems],
+        [
+            (
+                gallery.level_label(level),
+                plots.sync_curves(
+                    [float(shift) for shift in found[sync.CEILING].curves[0].shifts_s],
+                    {
+                        label(system): [float(value) for value in found[system].mean_curve]
+                        for system in systems
+                    },
+                ),
+            )
+            for level, found in scores[ALL].items()
+        ],
+    )
+
+
+def drift_plots(shown: Sequence[GalleryEntry]) -> Plots:
+    """Mean distance of motion and sound over the time since the first frame, one plot per level."""
+    systems = list(shown[0].motions)
+    levels = zip(*(entry.traces for entry in shown), strict=True)
+    return Plots(
+        "Drift",
+        f"Mean distance of motion and sound over time, unshifted, of the {len(shown)} clips shown. "
+        "A line that climbs is a face that leaves its sound, or its shape, as it goes on.",
+        systems,
+        [
+            (
+                gallery.level_label(traces[0].level),
+                plots.lines(_mean_over_time(traces, systems), x_label="time", unit=" s"),
+            )
+            for traces in levels
+            if any(np.isfinite(values).any() for values in traces[0].systems.values())
+        ],
+    )
+
+
+def _mean_over_time(
+    traces: Sequence[Trace], systems: Sequence[str]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """System -> times and means over clips; nan where one has no value."""
+    first = traces[0]
+    times_s = [
+        first.start_s + step * first.step_s for step in range(len(first.systems[systems[0]]))
     ]
+    return {
+        name: (times_s, np.stack([trace.systems[name] for trace in traces]).mean(axis=0).tolist())
+        for name in systems
+    }
 
 
 def entries(
@@ -189,24 +242,77 @@ def entries(
     store: MediaStore,
     *,
     at_most: int,
+    judges: Sequence[Evaluator],
+    kernel: int,
+    device: str = "cpu",
+    failures: Sequence[Mapping[str, Sequence[Failure]]] = (),
 ) -> list[GalleryEntry]:
-    """The clips that are shown, evenly taken over all.
+    """The clips that are shown, the failures first.
+
+    Args:
+        pieces: Sequences that were scored.
+        shown: System -> its motion of each; the first is the one that is judged.
+        scores: Synchrony of all systems.
+        media: Where each clip's media are.
+        store: Holds them.
+        at_most: Clips shown. Of more, half are the worst, the others evenly taken over the rest.
+        judges: Evaluators of all points, one a level.
+        kernel: Width of the pyramid's box mean.
+        device: Where the judges live.
+        failures: System -> what is wrong with its motion, one mapping a sequence; empty where no
+            verdicts are known.
 
     Raises:
         InputError: If the media of a clip are gone from the store.
     """
-    chosen = np.linspace(0, len(pieces) - 1, min(at_most, len(pieces))).round().astype(int)
-    return [
-        GalleryEntry(
-            clip_id=f"{pieces[i].clip_id} @ frame {pieces[i].start}",
-            speaker=pieces[i].speaker_id,
-            motions={LABELS[sync.CEILING]: pieces[i].motion_TPD}
-            | {LABELS[name]: motions[i] for name, motions in shown.items()},
-            waveform=sound(pieces[i], media[pieces[i].clip_id], store),
-            scores=_clip_scores(scores, [sync.CEILING, *shown], i),
+    found = []
+    for place in _worst_first(next(iter(shown)), scores, failures, len(pieces), at_most):
+        piece = pieces[place]
+        motions = {sync.CEILING: piece.motion_TPD} | {
+            name: motions[place] for name, motions in shown.items()
+        }
+        named = {label(name): motion for name, motion in motions.items()}
+        found.append(
+            GalleryEntry(
+                clip_id=f"{piece.clip_id} @ frame {piece.start}",
+                speaker=piece.speaker_id,
+                motions=named,
+                waveform=sound(piece, media[piece.clip_id], store),
+                scores=_clip_scores(scores, list(motions), place)
+                | {RIGIDITY: {name: 1000 * rigidities(motion) for name, motion in named.items()}},
+                failures={
+                    label(name): wrong
+                    for name, wrong in (failures[place] if failures else {}).items()
+                },
+                head_speeds={
+                    name: head_speed(motion).astype(np.float32) for name, motion in named.items()
+                },
+                traces=traces(named, piece.audio_AM, judges, kernel=kernel, device=device),
+            )
         )
-        for i in chosen
-    ]
+    return found
+
+
+def _worst_first(
+    judged: str,
+    scores: SyncScores,
+    failures: Sequence[Mapping[str, Sequence[Failure]]],
+    pieces: int,
+    at_most: int,
+) -> list[int]:
+    """Places of the sequences shown: those that failed, then by the distance of their lips."""
+    levels = scores[ALL]
+    lips = np.nan_to_num(levels[min(levels)][judged].per_clip("lse_d"), nan=np.inf)
+
+    def badness(place: int) -> tuple[bool, float]:
+        return bool(failures and failures[place].get(judged)), float(lips[place])
+
+    order = sorted(range(pieces), key=badness, reverse=True)
+    if pieces <= at_most:
+        return order
+    worst, rest = order[: at_most // 2], order[at_most // 2 :]
+    evenly = np.linspace(0, len(rest) - 1, at_most - len(worst)).round().astype(int)
+    return worst + [rest[place] for place in evenly]
 
 
 def _clip_scores(
@@ -214,10 +320,56 @@ def _clip_scores(
 ) -> dict[str, dict[str, float | None]]:
     return {
         f"LSE-D level {level}": {
-            LABELS[system]: found[system].per_clip("lse_d")[index] for system in systems
+            label(system): found[system].per_clip("lse_d")[index] for system in systems
         }
         for level, found in scores[ALL].items()
     }
+
+
+def page(
+    report: Mapping[str, Any],
+    scores: Scores,
+    clips: Sequence[GalleryEntry],
+    generated: Sequence[str],
+    *,
+    summary: str,
+    facts: Mapping[str, str],
+    extra: Sequence[MetricTable] = (),
+    notes: Sequence[str] = (),
+) -> Page:
+    """The gallery of an evaluation.
+
+    Args:
+        report: What `metrics.json` holds.
+        scores: What was measured.
+        clips: What is shown.
+        generated: Systems with a generator, the one that is judged first.
+        summary: The result in words.
+        facts: What was evaluated.
+        extra: Tables that come before those of `scores`.
+        notes: What a reader must know first, e.g. the decision.
+    """
+    curves = [sync_plots(scores.sync, generated)]
+    if clips:
+        curves.append(drift_plots(clips))
+    return Page(
+        title="Ground truth beside generated",
+        summary=summary,
+        facts=facts,
+        notes=notes,
+        tables=[*extra, *tables(scores, generated)],
+        entries=clips,
+        clips_note=(
+            f"{len(clips)} of {report['sequences']} sequences, the failures first, then those "
+            "whose lips fit the sound least. Each shows the real face beside generated ones that "
+            "heard the same sound: a generated face is given one frame of the speaker and the "
+            "speech, nothing else. Retrieval moves that frame as training clips moved where they "
+            "sounded most alike. Under the faces: the distance of motion and sound at each level, "
+            "at this moment (lower is better). Under the sound: the same over time."
+        ),
+        plots=curves,
+        judged=label(generated[0]),
+    )
 
 
 def sound(piece: Excerpt, source: Source, store: MediaStore) -> NDArray[np.float32]:

@@ -12,11 +12,11 @@ from mssync.data import dataset
 from mssync.device import prepare
 from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
-from mssync.metrics.baselines import RETRIEVAL
+from mssync.metrics.sync import STATIC
 from mssync.params import Evaluate, Paths, Run
 from mssync.points import ALL
-from mssync.render.gallery import write_gallery
-from mssync.stages import _comparison, _failures, _gallery, _rollouts, _scores, _systems
+from mssync.render.gallery import write_gallery, write_images
+from mssync.stages import _comparison, _failures, _gallery, _rollouts, _scores, _systems, _traces
 from mssync.stages._imported import Extraction
 from mssync.trained import checkpoint
 from mssync.trained.networks import (
@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 SCORES = "scores.json"
+SEQUENCES = "sequences.json"
 GALLERY = Path("gallery") / "index.html"
+PLOTS = "plots"
 _COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
 CHALLENGER = "generated"
 CHAMPION = "champion"
@@ -61,7 +63,8 @@ def run(
         data: Dataset folder; its test split is scored.
         syncers: Folder of `train_syncers`; its evaluators judge.
         generator: Folder of `train_generator`.
-        out: Folder for `metrics.json`, `scores.json` and `gallery/index.html`.
+        out: Folder for `metrics.json`, `scores.json`, `sequences.json`, `gallery/index.html` and
+            `plots/`.
         params: The stage's section.
         run: Seed, device, threads.
         paths: The MLflow store, and the name of the champion in it.
@@ -118,10 +121,10 @@ def run(
         device=device,
     )
     detectors, judged = _failures.judge(
-        motions, pieces, training, evaluators["all"][0], params, kernel=kernel, device=device
+        motions, pieces, training, evaluators[ALL][0], params, kernel=kernel, device=device
     )
     rollouts = _rollouts.roll_out(
-        generators, held_out, evaluators["all"], params, kernel=kernel, device=device
+        generators, held_out, evaluators[ALL], params, kernel=kernel, device=device
     )
 
     def metrics(system: str) -> dict[str, Any]:
@@ -155,31 +158,41 @@ def run(
         else None,
     }
     reigning = [name for name in (CHALLENGER, CHAMPION) if name in generated]
-    write_gallery(
-        out / GALLERY,
-        _gallery.entries(
-            pieces,
-            {name: generated[name] for name in reigning} | {RETRIEVAL: baselines[RETRIEVAL]},
-            scores.sync,
-            version.sources(),
-            store,
-            at_most=params.gallery_clips,
-        ),
-        title="Ground truth beside generated",
+    shown = {name: made for name, made in motions.items() if name != STATIC}
+    clips = _gallery.entries(
+        pieces,
+        shown,
+        scores.sync,
+        version.sources(),
+        store,
+        at_most=params.gallery_clips,
+        judges=evaluators[ALL],
+        kernel=kernel,
+        device=str(device),
+        failures=_failures.shown(judged, list(shown)),
+    )
+    page = _gallery.page(
+        report,
+        scores,
+        clips,
+        reigning,
         summary=_summary(report),
-        tables=[
-            *_comparison.tables(report, judged),
-            *_gallery.tables(scores, reigning),
-        ],
+        extra=_comparison.tables(report, judged),
         facts={
             "Dataset revision": version.revision[:12],
             "Generator": report["challenger"]["sha256"][:12],
             "Champion": f"version {champion.version}" if champion else "none yet",
             "Sequences": f"{len(pieces)} of {params.frames} frames, {report['speakers']} speakers",
         },
-        sync_plots=_gallery.sync_plots(scores.sync, reigning),
     )
-    for name, content in ((METRICS, report), (SCORES, _headlines(report))):
+    write_gallery(out / GALLERY, page)
+    write_images(out / PLOTS, page.plots)
+    sequences = _traces.of_sequences(scores.sync, motions, pieces)
+    for name, content in (
+        (METRICS, report),
+        (SCORES, _headlines(report)),
+        (SEQUENCES, sequences),
+    ):
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         records.write_text(out / name, text + "\n")
     _track(report, out, paths.tracking_uri)
@@ -243,7 +256,8 @@ def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
                 logger.warning("no run is known of the generator %s: not tracked", sha256[:12])
                 return
             tracker.log(tracking.numbers(report["challenger"]["metrics"], "eval."), step=0)
-            tracker.log_files(out / METRICS, "evaluation")
-            tracker.log_files(out / GALLERY, "evaluation")
+            for name in (METRICS, SEQUENCES, GALLERY):
+                tracker.log_files(out / name, "evaluation")
+            tracker.log_files(out / PLOTS, f"evaluation/{PLOTS}")
     except ToolError as error:
         logger.warning("metrics and gallery are not tracked: %s", error)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from mssync import records, versions
@@ -9,6 +10,7 @@ from mssync.data import dataset
 from mssync.device import prepare
 from mssync.errors import StageFailedError
 from mssync.params import Paths, Run, TrainSyncers, digest
+from mssync.render import plots
 from mssync.stages._training import packs, tracked
 from mssync.training import syncers
 from mssync.training.group import joined
@@ -17,6 +19,7 @@ from mssync.training.stopping import stoppable
 logger = logging.getLogger(__name__)
 
 REPORT = "report.json"
+ACCURACY = "accuracy.svg"
 # What a trained network depends on besides data and parameters.
 CODE = (
     "data",
@@ -101,5 +104,32 @@ def run(
             tracker.log(report, step=0)
             records.write_text(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
             tracker.log_files(out / REPORT, "syncers")
+            if _draw_accuracy(report, out / ACCURACY):
+                tracker.log_files(out / ACCURACY, "syncers")
     logger.info("train-syncers: %s", out)
     return report
+
+
+def _draw_accuracy(report: Mapping[str, float], out: Path) -> bool:
+    """Draw how often each guide finds the sound of a motion, on held-out speakers.
+
+    Levels without a test window have no bar; without any there is no picture, and the answer is
+    False.
+    """
+    bars, chance = dict[str, tuple[float, float, float]](), dict[str, float]()
+    for name in report:
+        if not (name.startswith("guide.") and name.endswith(".test.cross_clip.accuracy")):
+            continue
+        prefix = name.removesuffix("accuracy")
+        values = [
+            report[name],
+            *(report.get(prefix + end, report[name]) for end in ("low", "high")),
+        ]
+        level = name.split(".")[1].replace("level", "level ")
+        bars[level] = (values[0], values[1], values[2])
+        chance[level] = report[f"{prefix}chance"]
+    out.unlink(missing_ok=True)
+    if bars:
+        title = "Guides on held-out speakers: accuracy among clips, 95 % interval, chance (dashed)"
+        records.write_text(out, plots.image(plots.bars(bars, chance), title))
+    return bool(bars)

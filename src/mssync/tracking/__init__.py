@@ -1,5 +1,6 @@
 """Where runs are tracked: a protocol, nothing, or MLflow. Nothing else imports mlflow."""
 
+from mssync.tracking.finding import TrackedRun, fetch_files, find_run, metric_history
 from mssync.tracking.models import RUNS, recall_run, remember_run
 from mssync.tracking.registry import (
     CHAMPION,
@@ -28,13 +29,17 @@ __all__ = [
     "MlflowTracker",
     "NullTracker",
     "RunTracker",
+    "TrackedRun",
     "Tracker",
     "Trained",
     "champion",
     "check",
     "download",
+    "fetch_files",
+    "find_run",
     "flatten",
     "lineage_of",
+    "metric_history",
     "mlflow_run",
     "numbers",
     "of_model",
