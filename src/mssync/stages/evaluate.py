@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from mssync.device import prepare
 from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
 from mssync.metrics.baselines import RETRIEVAL
+from mssync.metrics.sync import CEILING, OTHER_AUDIO
+from mssync.metrics.version import METRIC_VERSION
 from mssync.params import Evaluate, Paths, Run
 from mssync.render.gallery import write_gallery
 from mssync.stages import _gallery, _scores
@@ -99,8 +102,18 @@ def run(
         device=device,
     )
 
+    scored_by = {
+        "metric_version": METRIC_VERSION,
+        "test_set": _scores.test_set(pieces),
+        "judges": _judges(syncers),
+    }
+
     def scored(system: str) -> dict[str, Any]:
-        return {"sha256": checkpoint.sha256(models[system]), "metrics": scores.metrics(system)}
+        return {
+            "sha256": checkpoint.sha256(models[system]),
+            "metrics": scores.metrics(system),
+            "scored_by": scored_by,
+        }
 
     report: dict[str, Any] = {
         "dataset_revision": version.revision,
@@ -113,6 +126,7 @@ def run(
         | {"version": champion.version, "dataset_revision": champion.dataset_revision}
         if champion
         else None,
+        "paired": _paired(scores, pieces, [*models, CEILING, OTHER_AUDIO]),
     }
     write_gallery(
         out / GALLERY,
@@ -141,6 +155,33 @@ def run(
     _track(report, out, paths.tracking_uri)
     logger.info("evaluate: %s", out / GALLERY)
     return report
+
+
+def _judges(syncers: Path) -> str:
+    """SHA-256 of the weights of all evaluators."""
+    folders = sorted((syncers / "evaluators").glob("*/level*"))
+    return records.digest(
+        *(f"{folder.parent.name}/{folder.name} {checkpoint.sha256(folder)}" for folder in folders)
+    )
+
+
+def _paired(
+    scores: _scores.Scores, pieces: Sequence[_scores.Excerpt], systems: Sequence[str]
+) -> dict[str, Any]:
+    """What the gate resamples: the value of each sequence, and whose it is."""
+    return {
+        "clip_id": [piece.clip_id for piece in pieces],
+        "speaker_id": [piece.speaker_id for piece in pieces],
+        "start": [piece.start for piece in pieces],
+        "values": {
+            metric: {
+                system: [value if math.isfinite(value) else None for value in found[system]]
+                for system in systems
+                if system in found
+            }
+            for metric, found in scores.sequences.items()
+        },
+    }
 
 
 def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
