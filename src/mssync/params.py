@@ -443,13 +443,51 @@ class Evaluate(Section):
     retrieval: Retrieval
 
 
-class Promote(Section):
-    """When a challenger replaces the champion."""
+class Guarded(Section):
+    """A metric that must not get worse."""
 
-    metric: str = Field(min_length=1, description="Key of metrics.json that decides.")
-    higher_is_better: bool = Field(description="Direction of the metric.")
-    min_improvement: float = Field(ge=0, description="Least gain over the champion.")
+    better: Literal["higher", "lower", "truth"] = Field(
+        description="Where it should go; truth: towards the ground truth's value."
+    )
+    tolerance: float = Field(ge=0, description="Greatest loss that is put up with, in its unit.")
+
+
+class Promote(Section):
+    """When a challenger replaces the champion (docs/evaluation.md, "The gate")."""
+
+    metric: str = Field(min_length=1, description="The metric that must get better.")
+    min_improvement: float = Field(
+        ge=0, description="What the interval of its gain must lie above, in its unit."
+    )
+    metrics: dict[str, Guarded] = Field(
+        description="Keys of metrics.json that are compared; the deciding one is among them."
+    )
+    first: dict[str, float] = Field(
+        description="Without a champion: the value that the interval of a metric must lie beyond; "
+        "for truth, the distance from the ground truth that it must lie within."
+    )
+    untold: Literal["allow", "refuse"] = Field(
+        description="What a metric means that cannot be told, other than the deciding one."
+    )
+    confidence: float = Field(gt=0.5, lt=1, description="Of the intervals.")
+    resamples: int = Field(ge=100, description="Draws of speakers and their clips.")
+    seed: int = Field(ge=0, description="Of the draws.")
     min_sequences: Count = Field(description="Fewest scored sequences that may decide anything.")
+    min_speakers: Count = Field(description="Fewest speakers that may decide anything.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, where in (
+            (self.metric, "metric"),
+            *((name, "first") for name in self.first),
+        ):
+            if name not in self.metrics:
+                raise ValueError(
+                    f"{where} names {name}, which metrics lacks: it has {', '.join(self.metrics)}"
+                )
+        if not self.first:
+            raise ValueError("first asks for nothing: name at least the deciding metric in it")
+        return self
 
 
 class Params(Section):

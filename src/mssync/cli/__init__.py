@@ -32,6 +32,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     stages.evaluate,
     stages.promote,
     use.demo,
+    use.rollback,
     use.generate,
     use.funnel,
     data.validate,

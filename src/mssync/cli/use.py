@@ -293,6 +293,24 @@ def send_runs(
     typer.echo("MLflow has everything")
 
 
+def rollback(
+    to: Annotated[
+        str, typer.Option("--to", help="Version; default: the one that the champion replaced.")
+    ] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the registry.")] = "no reason was given",
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Make an earlier version the champion again.
+
+    The version that is left is not promoted again, unless --to names it.
+    """
+    from mssync import tracking
+
+    paths = load(params).paths
+    left, now = tracking.roll_back(paths.tracking_uri, paths.model_name, to=to, reason=reason)
+    typer.echo(f"champion: version {now}, in place of {left}")
+
+
 def doctor(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the findings to this file too.")

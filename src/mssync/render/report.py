@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mssync.errors import InputError
+from mssync.render import gate
 
 POINTS = {"all": "all points", "no_lips": "without lips"}
 REFERENCES = ("ground_truth", "other_audio", "static")
@@ -51,7 +52,7 @@ def summary(workspace: Path, *, landmarks: str = "") -> str:
         "",
         *_frechet_lines(challenger["frechet"]),
         "",
-        f"Decision: {decision['decision']}: {decision['reason']}",
+        f"Decision: {gate.line(decision)}",
         "",
         f"Gallery:  {workspace / 'evaluation' / 'gallery' / 'index.html'}",
         f"MLflow:   make mlflow{name}   ({workspace / 'mlflow.db'})",

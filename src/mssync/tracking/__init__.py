@@ -12,6 +12,7 @@ from mssync.tracking.registry import (
     download,
     lineage_of,
     register_champion,
+    roll_back,
     trained_on,
 )
 from mssync.tracking.runs import GIVEN, UNSENT, MlflowTracker, mlflow_run, of_model, send_unsent
@@ -41,6 +42,7 @@ __all__ = [
     "recall_run",
     "register_champion",
     "remember_run",
+    "roll_back",
     "send_unsent",
     "trained_on",
 ]
