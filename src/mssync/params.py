@@ -530,6 +530,11 @@ def load(path: Path) -> Params:
     return validate(Params, content, name=str(path))
 
 
+def text(params: Params) -> str:
+    """The values as a parameter file."""
+    return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
+
+
 S = TypeVar("S", bound=Section)
 
 

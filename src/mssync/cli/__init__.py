@@ -33,6 +33,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     stages.promote,
     use.demo,
     use.rollback,
+    use.reproduce,
     use.generate,
     use.funnel,
     data.validate,

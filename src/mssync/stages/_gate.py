@@ -14,7 +14,6 @@ import numpy as np
 from mssync.errors import InputError
 from mssync.metrics import paired
 from mssync.metrics.paired import Better, Draws, Gain
-from mssync.metrics.sync import CEILING, OTHER_AUDIO
 from mssync.metrics.version import METRIC_VERSION
 from mssync.params import Guarded, Promote
 
@@ -28,7 +27,8 @@ UNSURE = "unsure"  # a loss beyond the tolerance is within the interval, and so 
 WORSE = "worse"  # the whole interval is a loss beyond the tolerance
 UNTOLD = "untold"  # there is no interval
 
-_CHALLENGER, _CHAMPION = "generated", "champion"
+# roles in the scores by sequence (`evaluate`)
+_CHALLENGER, _CHAMPION, _CEILING, _FLOOR = "challenger", "champion", "ceiling", "floor"
 _AGAIN = "evaluate again (dvc repro -f -s evaluate promote)"
 _PARTS = ("value", "normalised")
 
@@ -97,6 +97,8 @@ def _check_comparable(scored: Mapping[str, Any]) -> None:
     Raises:
         InputError: Saying what differs, and what to run.
     """
+    if "challenger" not in scored:
+        raise InputError(f"these are not scores of evaluate, which have a challenger: {_AGAIN}")
     systems = {"challenger": scored["challenger"], "champion": scored.get("champion")}
     found = {name: system.get("scored_by") for name, system in systems.items() if system}
     if "paired" not in scored or None in found.values():
@@ -156,7 +158,7 @@ def _gain(
     params: Promote,
 ) -> Gain:
     """Gain over the champion; over a constant where something is asked for instead."""
-    truth = values.get(CEILING)
+    truth = values.get(_CEILING)
     if asked is None:
         theirs = values[_CHAMPION]
     elif better is Better.TRUTH:
@@ -176,7 +178,7 @@ def _gain(
 def _gain_of_place(
     values: Mapping[str, Sequence[float]], asked: float | None, draws: Draws, params: Promote
 ) -> Gain:
-    ceiling, floor = _floats(values[CEILING]), _floats(values[OTHER_AUDIO])
+    ceiling, floor = _floats(values[_CEILING]), _floats(values[_FLOOR])
     if asked is None:
         theirs = _floats(values[_CHAMPION])
     else:

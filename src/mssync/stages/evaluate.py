@@ -31,6 +31,12 @@ GALLERY = Path("gallery") / "index.html"
 _COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
 CHALLENGER = "generated"
 CHAMPION = "champion"
+_ROLES = {
+    "challenger": CHALLENGER,
+    "champion": CHAMPION,
+    "ceiling": CEILING,
+    "floor": OTHER_AUDIO,
+}
 
 
 def run(
@@ -126,7 +132,7 @@ def run(
         | {"version": champion.version, "dataset_revision": champion.dataset_revision}
         if champion
         else None,
-        "paired": _paired(scores, pieces, [*models, CEILING, OTHER_AUDIO]),
+        "paired": _paired(scores, pieces),
     }
     write_gallery(
         out / GALLERY,
@@ -165,9 +171,7 @@ def _judges(syncers: Path) -> str:
     )
 
 
-def _paired(
-    scores: _scores.Scores, pieces: Sequence[_scores.Excerpt], systems: Sequence[str]
-) -> dict[str, Any]:
+def _paired(scores: _scores.Scores, pieces: Sequence[_scores.Excerpt]) -> dict[str, Any]:
     """What the gate resamples: the value of each sequence, and whose it is."""
     return {
         "clip_id": [piece.clip_id for piece in pieces],
@@ -175,8 +179,8 @@ def _paired(
         "start": [piece.start for piece in pieces],
         "values": {
             metric: {
-                system: [value if math.isfinite(value) else None for value in found[system]]
-                for system in systems
+                role: [value if math.isfinite(value) else None for value in found[system]]
+                for role, system in _ROLES.items()
                 if system in found
             }
             for metric, found in scores.sequences.items()

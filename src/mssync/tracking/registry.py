@@ -11,6 +11,7 @@ from mssync.tracking import store
 CHAMPION = "champion"
 MODEL_CARD = "model_card.md"
 MODEL_TAG = "generator_sha256"
+RECIPE = "recipe"
 _PREVIOUS = "previous_champion"
 _ROLLED_BACK = "rolled_back"
 # what a database may bound a description to
@@ -220,8 +221,50 @@ def lineage_of(uri: str, run_id: str) -> dict[str, str]:
     """
     client = store.client(uri)
     with store.explained(uri):
-        tags = client.get_run(run_id).data.tags
+        return _own(client.get_run(run_id).data.tags)
+
+
+def _own(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the store has of a run.
+
+    Attributes:
+        name: Its name.
+        tags: As `lineage_of` gives them.
+        metrics: The last value of each.
+    """
+
+    name: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+def recorded(uri: str, run_id: str) -> Recorded:
+    """A run.
+
+    Raises:
+        ToolError: If the store cannot be used, or has no such run.
+    """
+    client = store.client(uri)
+    with store.explained(uri):
+        run = client.get_run(run_id)
+    return Recorded(str(run.info.run_name), _own(run.data.tags), dict(run.data.metrics))
+
+
+def has_artifact(uri: str, run_id: str, artifact: str) -> bool:
+    """Whether a run has a file or a folder of that name.
+
+    Raises:
+        ToolError: If the store cannot be used, or has no such run.
+    """
+    folder, _, _ = artifact.rpartition("/")
+    client = store.client(uri)
+    with store.explained(uri):
+        return artifact in {each.path for each in client.list_artifacts(run_id, folder)}
 
 
 def download(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
