@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mssync.render import gate
 from mssync.render.card import Table, table_lines
 from mssync.render.plots import number
 from mssync.render.report import POINTS
@@ -168,11 +169,14 @@ def _champion(facts: Facts) -> list[str]:
             )
         )
     columns = ("model", "version", "weights", f"`{decision['metric']}`")
+    header, *compared = gate.rows(decision)
     return [
         f"Decision: {decision['decision']}. {_sentence(decision['reason'])}",
         "",
         *table_lines(Table("", columns, rows)),
         *([] if champion else ["", "There was no champion to compare with."]),
+        "",
+        *table_lines(Table("", header, compared)),
     ]
 
 

@@ -74,16 +74,19 @@ def apply(
         The registered version; None when the decision is to refuse.
 
     Raises:
-        InputError: If there is no decision, the run that made the challenger is not known, the
-            registry has another champion than the decision met, or rolled the challenger back.
+        InputError: If there is no decision, or one of an older version, if the run that made the
+            challenger is not known, or the registry has another champion than the decision met,
+            or rolled the challenger back.
         ToolError: If the registry cannot be used.
     """
     decision = _read(decision_file)
-    tags = _tags(decision)
+    if "metrics" not in decision:
+        raise InputError(
+            f"{decision_file} has no metrics: an older version decided; decide again "
+            "(dvc repro -f -s promote)"
+        )
     if decision["decision"] != PROMOTE:
-        with tracking.of_model(paths.tracking_uri, decision["challenger"]["sha256"]) as tracker:
-            if tracker is not None:
-                tracker.tag(tags)
+        _tag_run(decision, paths)
         logger.info("promote: nothing to apply: %s", decision["reason"])
         return None
     sha256 = decision["challenger"]["sha256"]
@@ -116,9 +119,10 @@ def apply(
             "sha256": sha256,
             "dataset_revision": decision["dataset_revision"],
             params.metric: str(decision["challenger"]["value"]),
-            **tags,
+            **_tags(decision),
         },
     )
+    _tag_run(decision, paths)
     logger.info("promote: %s version %s is champion", paths.model_name, version)
     return version
 
@@ -141,6 +145,13 @@ def _check_reign(met: dict[str, Any] | None, challenger: str, paths: Paths) -> N
 
 def _named(sha256: str | None) -> str:
     return f"the model {sha256[:12]}" if sha256 else "no champion"
+
+
+def _tag_run(decision: Mapping[str, Any], paths: Paths) -> None:
+    """Tag the run that made the challenger, where it is known."""
+    with tracking.of_model(paths.tracking_uri, decision["challenger"]["sha256"]) as tracker:
+        if tracker is not None:
+            tracker.tag(_tags(decision))
 
 
 def _tags(decision: Mapping[str, Any]) -> dict[str, str]:
