@@ -86,9 +86,7 @@ def measured(tiny):
         seed=0,
         device=torch.device("cpu"),
     )
-    values = {
-        name: float(np.mean(found["generated"])) for name, found in scores.sequences.items()
-    }
+    values = {name: float(np.mean(found["generated"])) for name, found in scores.sequences.items()}
     frechet = scores.frechet["generated"]
     return values | {name: found["distance"] for name, found in frechet.items()}
 

@@ -14,6 +14,7 @@ import torch
 
 from bench import ablation
 from mssync import records, tracking, versions
+from mssync.cli import stages as commands
 from mssync.data import dataset, history
 from mssync.data.pack import open_pack, pack_clips
 from mssync.demo.server import serve
@@ -436,7 +437,7 @@ def test_a_run_is_reproduced_from_its_id_alone(trained, repository, chain):
     client = mlflow.MlflowClient(f"sqlite:///{repository / 'mlflow.db'}")
     client.log_metric(trained, "eval.rigidity.value", 0.5, step=1)
     (repository / "params.yaml").write_text(text(chain.params))
-    origin = _reproduce._origin(trained, paths, repository)
+    origin = _reproduce._origin(trained, paths, repository, repository.parent)
     other = _reproduce._compare(out, origin, 0.0)
     assert not other["equal"]
     assert list(other["differences"]) == ["eval.rigidity.value"]
@@ -493,6 +494,21 @@ def test_the_card_of_a_registered_model_tells_what_the_files_tell(chain, registe
     assert row.endswith(f"| {entry['n']} |")
     assert "There was no champion to compare with." in card
     assert "Container image: none" in card
+
+
+def test_the_command_explains_what_it_decided(chain, root, tmp_path, capsys):
+    commands.promote(
+        metrics=chain.folder / "evaluation" / "metrics.json",
+        out=tmp_path / "decision.json",
+        explain=True,
+        params=root / "params.test.yaml",
+    )
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("promote: there is no champion; lse_d.all.level0.value is ")
+    assert told[2].split()[:2] == ["metric", "better"]
+    assert told[3].startswith("lse_d.all.level0.value")
+    assert told[3].endswith("better")
+    assert "speakers; intervals of 95%; version 1 of the metrics" in told[-1]
 
 
 def test_the_description_of_a_version_is_as_much_of_the_card_as_a_database_holds(registered):

@@ -58,7 +58,7 @@ def decide(scored: Mapping[str, Any], params: Promote) -> dict[str, Any]:
     )
     compared = {
         name: _compare(name, guarded, scored, draws, params)
-        for name, guarded in params.metrics.items()
+        for name, guarded in sorted(params.metrics.items())  # engines reorder what they hand on
         if champion or name in params.first
     }
     speakers = len(set(speakers_N))

@@ -12,6 +12,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,20 +95,22 @@ def run(
             f"{out} exists: it may hold an earlier repetition. Name another folder with --out, or "
             f"remove it: git worktree remove --force {out}"
         )
-    origin = _origin(run_id, paths, workspace)
-    _check_not_purged(origin.revision, workspace)
-    if origin.incomplete and not mark_incomplete:
-        raise InputError(
-            f"the run {run_id} cannot be repeated for sure: {'; '.join(origin.incomplete)}. "
-            "--incomplete mark repeats it as well as it goes"
-        )
-    if origin.weights is None and origin.run.name != "train-syncers":
-        raise InputError(
-            f"the run {run_id} ({origin.run.name}) is none of train-generator or train-syncers: "
-            "it made no model that could be made again"
-        )
-    versions.add_worktree(out, origin.run.tags["git_sha"])
-    (out / _PARAMS).write_bytes(origin.recipe[_PARAMS].read_bytes())
+    with tempfile.TemporaryDirectory() as kept:
+        origin = _origin(run_id, paths, workspace, Path(kept))
+        _check_not_purged(origin.revision, workspace)
+        if origin.incomplete and not mark_incomplete:
+            raise InputError(
+                f"the run {run_id} cannot be repeated for sure: {'; '.join(origin.incomplete)}. "
+                "--incomplete mark repeats it as well as it goes"
+            )
+        if origin.weights is None and origin.run.name != "train-syncers":
+            raise InputError(
+                f"the run {run_id} ({origin.run.name}) is none of train-generator or "
+                "train-syncers: it made no model that could be made again"
+            )
+        versions.add_worktree(out, origin.run.tags["git_sha"])
+        for name, file in origin.recipe.items():
+            (out / name).write_bytes(file.read_bytes())
     _restore_data(out, origin, workspace)
     _run_stages(out, _GENERATOR if origin.weights else _SYNCERS)
     found = _compare(out, origin, tolerance) | {
@@ -120,8 +123,8 @@ def run(
     return found
 
 
-def _origin(run_id: str, paths: Paths, workspace: Path) -> _Origin:
-    """Read where a run comes from.
+def _origin(run_id: str, paths: Paths, workspace: Path, kept: Path) -> _Origin:
+    """Read where a run comes from, and fetch what it kept into a folder.
 
     Raises:
         InputError: If it lacks what no repetition can do without.
@@ -140,7 +143,7 @@ def _origin(run_id: str, paths: Paths, workspace: Path) -> _Origin:
             f"its code was changed since the commit {found.tags['git_sha'][:12]} (git_dirty)"
         )
     recipe = {
-        name: tracking.download(uri, run_id, f"{tracking.RECIPE}/{name}", _fresh(workspace, run_id))
+        name: tracking.download(uri, run_id, f"{tracking.RECIPE}/{name}", kept)
         for name in (_PARAMS, _LOCK)
         if tracking.has_artifact(uri, run_id, f"{tracking.RECIPE}/{name}")
     }
@@ -155,12 +158,6 @@ def _origin(run_id: str, paths: Paths, workspace: Path) -> _Origin:
     if _LOCK not in recipe:
         incomplete.append(f"it kept no {_LOCK}: its data are taken as they are here")
     return _Origin(found, recipe, incomplete)
-
-
-def _fresh(workspace: Path, run_id: str) -> Path:
-    folder = workspace / "runs" / ".recipes" / run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _check_not_purged(revision: str, workspace: Path) -> None:
@@ -180,7 +177,6 @@ def _restore_data(out: Path, origin: _Origin, workspace: Path) -> None:
         InputError: If what is found there is another version.
     """
     if _LOCK in origin.recipe:
-        (out / _LOCK).write_bytes(origin.recipe[_LOCK].read_bytes())
         versions.share_objects(out, workspace)
         versions.restore(out, _DATA)
     else:
