@@ -485,6 +485,12 @@ class Promote(Section):
                 raise ValueError(
                     f"{where} names {name}, which metrics lacks: it has {', '.join(self.metrics)}"
                 )
+        for name, guarded in self.metrics.items():
+            if name.endswith(".normalised") and guarded.better != "higher":
+                raise ValueError(
+                    f"metrics.{name}.better must be higher, found {guarded.better}: a place is 0 "
+                    "at another clip's audio and 1 at the ground truth, whatever the score"
+                )
         if not self.first:
             raise ValueError("first asks for nothing: name at least the deciding metric in it")
         return self

@@ -306,6 +306,43 @@ def test_a_metric_that_there_is_not_is_refused_by_name(improved, name):
         _gate.decide(improved, params(metrics=metrics))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metric": "rigidity.max"}, "metric names rigidity.max, which metrics lacks"),
+        ({"first": {"rigidity.max": 1}}, "first names rigidity.max, which metrics lacks"),
+        ({"first": {}}, "first asks for nothing"),
+        (
+            {"metrics": {PLACES[0]: {"better": "lower", "tolerance": 0}}},
+            "better must be higher, found lower",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        params(**changes)
+
+
+def test_a_truth_that_was_not_scored_is_asked_for_in_vain(improved):
+    name = "mouth_opening_loudness"
+    roles = dict(improved["paired"]["values"][name])
+    del roles["ceiling"]
+    values = improved["paired"]["values"] | {name: roles}
+    without = improved | {"paired": improved["paired"] | {"values": values}}
+    with pytest.raises(InputError, match="which the scores do not have"):
+        _gate.decide(without, params())
+
+
+def test_a_first_model_may_have_to_come_near_the_truth(score, pieces):
+    scored = score(moved(pieces, noise=0.1, seed=200))
+    name = "mouth_opening_loudness.value"
+    near, far = (params(first={name: bound}) for bound in (2.0, 0.0))
+    assert _gate.decide(scored, near)["decision"] == "promote"
+    refused = _gate.decide(scored, far)
+    assert refused["decision"] == "refuse"
+    assert "as near the ground truth as 0" in refused["reason"]
+
+
 def test_a_champion_of_another_dataset_is_told(improved):
     champion = improved["champion"] | {"dataset_revision": "another"}
     reason = _gate.decide(improved | {"champion": champion}, params())["reason"]

@@ -132,6 +132,11 @@ def _compare(
     values = _values_of(base, part, name, scored)
     first = scored.get("champion") is None
     better = Better(guarded.better)
+    if values is not None and better is Better.TRUTH and _CEILING not in values:
+        raise InputError(
+            f"{name} is to come nearer to the ground truth's value, which the scores do not have "
+            f"(promote.metrics.{name}.better): expected higher or lower"
+        )
     if values is None:
         found = Gain(None, None, None, 0)
     elif part == "normalised":
@@ -158,20 +163,18 @@ def _gain(
     params: Promote,
 ) -> Gain:
     """Gain over the champion; over a constant where something is asked for instead."""
-    truth = values.get(_CEILING)
+    truth = _floats(values[_CEILING]) if better is Better.TRUTH else None
     if asked is None:
-        theirs = values[_CHAMPION]
-    elif better is Better.TRUTH:
-        theirs = [asked + value for value in _floats(truth or ())]
+        theirs = _floats(values[_CHAMPION])
     else:
-        theirs = [asked] * len(values[_CHALLENGER])
+        theirs = [asked + nearest for nearest in truth or [0.0] * len(values[_CHALLENGER])]
     return paired.gain(
         _floats(values[_CHALLENGER]),
-        _floats(theirs),
+        theirs,
         draws,
         better=better,
         confidence=params.confidence,
-        truth_N=_floats(truth) if truth is not None else None,
+        truth_N=truth,
     )
 
 
