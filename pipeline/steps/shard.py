@@ -51,7 +51,8 @@ def shard(
 
         from mssync import shards as cutting
         from mssync.lists.sources import fetch_list
-        from mssync.params import Params, digest, validate
+        from mssync.params import Params, digest, text, validate
+        from mssync.records import write_text
 
         sections = {
             "run": run,
@@ -65,7 +66,9 @@ def shard(
             "evaluate": evaluate,
             "promote": promote,
         }
-        params_hash = digest(validate(Params, sections, name="the pipeline's input"))
+        params = validate(Params, sections, name="the pipeline's input")
+        params_hash = digest(params)
+        write_text(Path("params.yaml"), text(params))
         base = fetch_list(sources, Path("data/sources.csv"), base=source_base)
         cutting.cut(Path("data/sources.csv"), Path(), int(shards), base=base)
     return params_hash, base

@@ -504,13 +504,57 @@ class Evaluate(Section):
     )
 
 
-class Promote(Section):
-    """When a challenger replaces the champion."""
+class Guarded(Section):
+    """A metric that must not get worse."""
 
-    metric: str = Field(min_length=1, description="Key of metrics.json that decides.")
-    higher_is_better: bool = Field(description="Direction of the metric.")
-    min_improvement: float = Field(ge=0, description="Least gain over the champion.")
+    better: Literal["higher", "lower", "truth"] = Field(
+        description="Where it should go; truth: towards the ground truth's value."
+    )
+    tolerance: float = Field(ge=0, description="Greatest loss that is put up with, in its unit.")
+
+
+class Promote(Section):
+    """When a challenger replaces the champion (docs/evaluation.md, "The gate")."""
+
+    metric: str = Field(min_length=1, description="The metric that must get better.")
+    min_improvement: float = Field(
+        ge=0, description="What the interval of its gain must lie above, in its unit."
+    )
+    metrics: dict[str, Guarded] = Field(
+        description="Keys of metrics.json that are compared; the deciding one is among them."
+    )
+    first: dict[str, float] = Field(
+        description="Without a champion: the value that the interval of a metric must lie beyond; "
+        "for truth, the distance from the ground truth that it must lie within."
+    )
+    untold: Literal["allow", "refuse"] = Field(
+        description="What a metric means that cannot be told, other than the deciding one."
+    )
+    confidence: float = Field(gt=0.5, lt=1, description="Of the intervals.")
+    resamples: int = Field(ge=100, description="Draws of speakers and their clips.")
+    seed: int = Field(ge=0, description="Of the draws.")
     min_sequences: Count = Field(description="Fewest scored sequences that may decide anything.")
+    min_speakers: Count = Field(description="Fewest speakers that may decide anything.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, where in (
+            (self.metric, "metric"),
+            *((name, "first") for name in self.first),
+        ):
+            if name not in self.metrics:
+                raise ValueError(
+                    f"{where} names {name}, which metrics lacks: it has {', '.join(self.metrics)}"
+                )
+        for name, guarded in self.metrics.items():
+            if name.endswith(".normalised") and guarded.better != "higher":
+                raise ValueError(
+                    f"metrics.{name}.better must be higher, found {guarded.better}: a place is 0 "
+                    "at another clip's audio and 1 at the ground truth, whatever the score"
+                )
+        if not self.first:
+            raise ValueError("first asks for nothing: name at least the deciding metric in it")
+        return self
 
 
 class Params(Section):
@@ -551,6 +595,11 @@ def load(path: Path) -> Params:
     if not isinstance(content, dict):
         raise ParamsError(f"{path} must hold sections, found {type(content).__name__}")
     return validate(Params, content, name=str(path))
+
+
+def text(params: Params) -> str:
+    """The values as a parameter file."""
+    return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
 
 
 S = TypeVar("S", bound=Section)

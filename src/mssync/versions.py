@@ -92,6 +92,68 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return result.stdout if result.returncode == 0 else None
 
 
+def add_worktree(folder: Path, commit: str) -> None:
+    """Check a commit of the project out into a folder of its own; this one stays as it is.
+
+    Args:
+        folder: Must not exist.
+        commit: SHA-1.
+
+    Raises:
+        ToolError: If git fails.
+    """
+    _git_or_error("worktree", "add", "--detach", str(folder.resolve()), commit)
+
+
+def _git_or_error(*arguments: str) -> None:
+    here = str(Path(__file__).parent)
+    try:
+        result = subprocess.run(
+            ["git", "-C", here, *arguments], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise ToolError("git is not installed") from error
+    if result.returncode:
+        raise ToolError(
+            f"git {' '.join(arguments)} failed: {result.stderr.strip()}; the code has to be a "
+            "clone of the project that has the commit (git fetch --all)"
+        )
+
+
+def share_objects(folder: Path, workspace: Path) -> None:
+    """Give a folder the DVC cache and the remotes of a workspace, in place of its own.
+
+    Raises:
+        ToolError: If DVC fails.
+    """
+    shutil.rmtree(folder / ".dvc", ignore_errors=True)
+    init_workspace(folder, cache=Path(dvc(workspace, "cache", "dir").strip()))
+    for line in dvc(workspace, "config", "--list").splitlines():
+        name, _, value = line.partition("=")
+        if name.startswith("remote.") or name == "core.remote":
+            if name.endswith(".url") and "://" not in value:
+                value = str((workspace / ".dvc" / value).resolve())
+            dvc(folder, "config", name, value)
+
+
+def restore(folder: Path, targets: Sequence[str]) -> None:
+    """Bring outputs that a folder's `dvc.lock` names out of the cache, or a remote.
+
+    Raises:
+        ToolError: If neither has them.
+    """
+    try:
+        dvc(folder, "checkout", "--force", *targets)
+    except ToolError:
+        dvc(folder, "pull", "--force", *targets)
+
+
+def commands(folder: Path) -> dict[str, str]:
+    """The command of each stage, as the `dvc.yaml` of a folder has it."""
+    described = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    return {name: str(stage["cmd"]) for name, stage in described.items()}
+
+
 def init_workspace(folder: Path, *, cache: Path) -> None:
     """Make a folder a DVC project of its own, without git, that shares a cache.
 

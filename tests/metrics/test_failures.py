@@ -13,6 +13,8 @@ FRAMES, WINDOW, AT = 120, 40, 40
 class Lipreader:
     """Judge of level 0: the mouth's opening against the loudness, both less their window's mean."""
 
+    from_mean = False
+
     level = 0
 
     def embed_motion(self, motion_N5PD):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ import torch
 
 from bench import ablation
 from mssync import records, tracking, versions
-from mssync.data import dataset
+from mssync.cli import stages as commands
+from mssync.data import dataset, history
 from mssync.data.pack import open_pack, pack_clips
 from mssync.demo.server import serve
 from mssync.download.access import Access
@@ -23,13 +25,14 @@ from mssync.errors import InputError, ToolError
 from mssync.landmarks import ibug
 from mssync.ledger import ATTEMPTS, DECISIONS, read_decisions
 from mssync.media.store import MediaStore
-from mssync.params import digest
+from mssync.params import digest, text
 from mssync.parts import read_parts
 from mssync.render import payload
 from mssync.render.plots import number
 from mssync.render.report import summary
 from mssync.stages import (
     _model_card,
+    _reproduce,
     build_dataset,
     download_videos,
     evaluate,
@@ -324,6 +327,56 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
             assert champion_scores[level]["value"] == entry["value"]
     equal = promote.run(folder / "again" / "metrics.json", folder / "d.json", params.promote)
     assert equal["decision"] == promote.REFUSE
+    assert {row["gain"] for row in equal["metrics"].values()} == {0}
+    assert set(equal["metrics"]) == set(params.promote.metrics)
+
+    assert promote.apply(folder / "d.json", metrics, params.promote, params.paths) is None
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    version = client.get_model_version(params.paths.model_name, "1")
+    assert version.tags["gate.decision"] == "promote"
+    assert version.tags["gate.reason"] == decision["reason"]
+    assert version.tags["gate.scored_by.test_set"] == report["challenger"]["scored_by"]["test_set"]
+    run = client.get_run(version.run_id)
+    assert run.data.tags["gate.decision"] == "refuse"
+    assert run.data.tags["gate.reason"] == equal["reason"]
+    assert run.data.tags[f"gate.gain.{params.promote.metric}"] == "held: 0.0 (0.0 to 0.0)"
+
+
+def test_a_rollback_moves_the_alias_back_and_the_model_it_left_is_not_promoted_again(
+    chain, registered, tmp_path
+):
+    folder, paths = chain.folder, chain.params.paths
+    generator = tmp_path / "generator"
+    train_generator.run(
+        folder / "data" / "dataset",
+        folder / "models" / "syncers",
+        generator,
+        chain.params.train_generator,
+        run=chain.params.run.model_copy(update={"seed": 1}),
+        paths=paths,
+        params_hash="another",
+    )
+    second = {"sha256": checkpoint.sha256(generator / "generator"), "value": 1.0}
+    first = {"version": registered.version.version, **registered.decision["challenger"]}
+    decision = tmp_path / "decision.json"
+    decided = registered.decision | {"decision": "promote", "challenger": second}
+    decision.write_text(json.dumps(decided | {"champion": first}))
+    given = (decision, folder / "evaluation" / "metrics.json", chain.params.promote, paths)
+    assert promote.apply(*given) == promote.apply(*given) == "2"
+    assert tracking.champion(paths.tracking_uri, paths.model_name).sha256 == second["sha256"]
+
+    roll = {"uri": paths.tracking_uri, "model_name": paths.model_name, "reason": "lips stick"}
+    assert tracking.roll_back(**roll, to="") == ("2", "1")
+    assert tracking.champion(paths.tracking_uri, paths.model_name).sha256 == first["sha256"]
+    with pytest.raises(InputError, match=r"version 2 .* was rolled back \(lips stick\)"):
+        promote.apply(*given)
+    with pytest.raises(InputError, match="replaced none: name a version with --to"):
+        tracking.roll_back(**roll, to="")
+    with pytest.raises(ToolError, match="cannot be used"):
+        tracking.roll_back(**roll, to="9")
+    assert tracking.roll_back(**roll, to="2") == ("1", "2")
+    assert promote.apply(*given) == "2"
+    assert tracking.roll_back(**roll, to="1") == ("2", "1")
 
 
 @pytest.fixture
@@ -370,6 +423,66 @@ def test_an_experiment_trains_the_generator_anew_and_nothing_before_it(
 
 
 @pytest.fixture
+def trained(repository, chain, monkeypatch):
+    """A run of the generator that the repository's own code made, and how to call that code."""
+    monkeypatch.setenv("MSSYNC_MEDIA", str(chain.folder / "store"))
+    monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
+    for stage in ("train-generator", "evaluate"):
+        versions.dvc(repository, "repro", "--force", "--single-item", stage)
+    monkeypatch.chdir(repository)
+    [run_id] = json.loads((repository / "run.json").read_text()).values()
+    return run_id
+
+
+def test_a_run_is_reproduced_from_its_id_alone(trained, repository, chain):
+    paths = chain.params.paths
+    (repository / "params.yaml").write_text("not: what it ran with\n")
+    shutil.rmtree(repository / "data" / "dataset")
+    (repository / "elsewhere.yaml").write_text(text(chain.params))
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "mssync", "reproduce", trained),
+            *("--out", "runs/again", "--params", "elsewhere.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "weights: the same" in told.stdout
+    found = json.loads((repository / "runs" / "again" / "reproduction.json").read_text())
+    assert found["equal"]
+    assert found["weights_equal"]
+    assert found["incomplete"] == []
+    assert found["compared"] > 100
+    assert len(tracking.recorded(paths.tracking_uri, trained).metrics) >= found["compared"]
+
+    out = repository / "runs" / "again"
+    client = mlflow.MlflowClient(f"sqlite:///{repository / 'mlflow.db'}")
+    client.log_metric(trained, "eval.rigidity.value", 0.5, step=1)
+    (repository / "params.yaml").write_text(text(chain.params))
+    origin = _reproduce._origin(trained, paths, repository, repository.parent)
+    other = _reproduce._compare(out, origin, 0.0)
+    assert not other["equal"]
+    assert list(other["differences"]) == ["eval.rigidity.value"]
+    given = {"paths": paths, "workspace": repository, "tolerance": 0.0}
+    with pytest.raises(InputError, match="again exists"):
+        _reproduce.run(trained, out, mark_incomplete=False, **given)
+
+    client.set_tag(trained, "git_dirty", "true")
+    with pytest.raises(InputError, match=r"its code was changed since.*--incomplete mark"):
+        _reproduce.run(trained, repository / "x", mark_incomplete=False, **given)
+    history.mark_lost(repository / "data" / "versions", [origin.revision])
+    for mark in (False, True):
+        with pytest.raises(InputError, match="were purged for a takedown"):
+            _reproduce.run(trained, repository / "x", mark_incomplete=mark, **given)
+    client.delete_tag(trained, "git_sha")
+    with pytest.raises(InputError, match="has no tag git_sha"):
+        _reproduce.run(trained, repository / "x", mark_incomplete=True, **given)
+    assert not (repository / "x").exists()
+
+
+@pytest.fixture
 def registered(chain):
     """The registered version and its card, as the run holds it."""
     folder, params = chain.folder, chain.params
@@ -405,6 +518,21 @@ def test_the_card_of_a_registered_model_tells_what_the_files_tell(chain, registe
     assert row.endswith(f"| {entry['n']} |")
     assert "There was no champion to compare with." in card
     assert "Container image: none" in card
+
+
+def test_the_command_explains_what_it_decided(chain, root, tmp_path, capsys):
+    commands.promote(
+        metrics=chain.folder / "evaluation" / "metrics.json",
+        out=tmp_path / "decision.json",
+        explain=True,
+        params=root / "params.test.yaml",
+    )
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("promote: there is no champion; lse_d.all.level0.value is ")
+    assert told[2].split()[:2] == ["metric", "better"]
+    assert told[3].startswith("lse_d.all.level0.value")
+    assert told[3].endswith("better")
+    assert "speakers; intervals of 95%; version 1 of the metrics" in told[-1]
 
 
 def test_the_description_of_a_version_is_as_much_of_the_card_as_a_database_holds(registered):

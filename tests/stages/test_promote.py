@@ -1,79 +1,81 @@
+"""Files in, files out; how a decision comes about is in `test_gate.py`."""
+
 import json
 
 import pytest
 
 from mssync.errors import InputError
+from mssync.metrics.version import METRIC_VERSION
 from mssync.stages import promote
+
+METRIC = "lse_d.all.level0.value"
+BY = {"metric_version": METRIC_VERSION, "test_set": "t", "judges": "j"}
 
 
 @pytest.fixture
 def decide(tmp_path, tiny):
-    def run(value, champion=None, *, sequences=10, trained_on="r", **changes):
-        def scored(number):
+    def run(values, champion=None):
+        def scored(found):
+            entry = {"value": sum(found) / len(found)}
             return {
                 "sha256": "s",
-                "metrics": {"lse_d": {"all": {"level0": {"normalised": number}}}},
+                "metrics": {"lse_d": {"all": {"level0": entry}}},
+                "scored_by": BY,
             }
 
         metrics = {
-            "sequences": sequences,
             "dataset_revision": "r",
-            "challenger": scored(value),
-            "champion": None
-            if champion is None
-            else scored(champion[0]) | {"version": "3", "dataset_revision": trained_on},
+            "challenger": scored(values),
+            "champion": champion and scored(champion) | {"version": "3", "dataset_revision": "r"},
+            "paired": {
+                "clip_id": ["a", "b", "c", "d"],
+                "speaker_id": ["a", "b", "c", "d"],
+                "start": [0, 0, 0, 0],
+                "values": {
+                    "lse_d.all.level0": {"challenger": values}
+                    | ({"champion": champion} if champion else {})
+                },
+            },
         }
         (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-        told = {"metric": "lse_d.all.level0.normalised", "higher_is_better": True}
-        params = tiny.promote.model_copy(update=told | changes)
+        only = {METRIC: tiny.promote.metrics[METRIC]}
+        params = tiny.promote.model_copy(update={"metrics": only})
         return promote.run(tmp_path / "metrics.json", tmp_path / "decision.json", params)
 
     return run
 
 
-def test_the_first_model_that_can_be_scored_is_promoted(decide):
-    assert decide(0.2)["decision"] == "promote"
-
-
-def test_a_better_model_is_promoted_and_an_equal_or_worse_one_is_not(decide):
-    assert decide(0.5, (0.4,))["decision"] == "promote"
-    assert decide(0.4, (0.4,))["decision"] == "refuse"
-    assert decide(0.3, (0.4,))["decision"] == "refuse"
-
-
-def test_where_lower_is_better_the_lower_one_is_promoted(decide):
-    assert decide(0.3, (0.4,), higher_is_better=False)["decision"] == "promote"
-    assert decide(0.5, (0.4,), higher_is_better=False)["decision"] == "refuse"
-
-
-def test_a_gain_below_the_bound_is_refused(decide):
-    decision = decide(0.45, (0.4,), min_improvement=0.1)
-    assert decision["decision"] == "refuse"
-    assert "promote.min_improvement" in decision["reason"]
-
-
-def test_a_score_that_is_not_available_is_refused(decide):
-    assert "n/a" in decide(None)["reason"]
-    assert decide(None)["decision"] == "refuse"
-
-
-def test_too_few_sequences_decide_nothing(decide):
-    decision = decide(0.9, (0.1,), sequences=1)
-    assert decision["decision"] == "refuse"
-    assert "1 sequences decide nothing" in decision["reason"]
-
-
 def test_the_decision_is_written_with_what_it_rests_on(decide, tmp_path):
-    decision = decide(0.5, (0.4,))
+    decision = decide([1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 5.0])
     assert json.loads((tmp_path / "decision.json").read_text()) == decision
-    assert decision["champion"] == {"version": "3", "sha256": "s", "value": 0.4}
+    assert decision["decision"] == "promote"
+    assert decision["scored_by"] == BY
+    assert decision["champion"] == {"version": "3", "sha256": "s", "value": 3.5}
+    assert decision["metrics"][METRIC]["gain"] == 1
 
 
-def test_a_champion_of_another_dataset_is_told(decide):
-    reason = decide(0.5, (0.4,), trained_on="another")["reason"]
-    assert "the champion was trained on another dataset" in reason
+def test_where_lower_is_better_a_higher_one_is_refused(decide):
+    assert decide([2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 4.0])["decision"] == "refuse"
 
 
-def test_an_unknown_metric_is_refused_by_name(decide):
-    with pytest.raises(InputError, match=r"has no metric lse_d\.all\.level9 .* level9 is missing"):
-        decide(0.5, metric="lse_d.all.level9")
+def test_the_first_model_that_shows_what_is_asked_for_is_promoted(decide):
+    assert decide([1.0, 2.0, 3.0, 4.0])["decision"] == "promote"
+
+
+def test_deciding_twice_writes_the_same(decide, tmp_path):
+    decide([1.0, 2.0, 3.0, 4.0], [2.0, 2.5, 4.0, 3.0])
+    first = (tmp_path / "decision.json").read_bytes()
+    decide([1.0, 2.0, 3.0, 4.0], [2.0, 2.5, 4.0, 3.0])
+    assert (tmp_path / "decision.json").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "does not exist"), ("{", "cannot be read"), ("{}", "not scores of evaluate")],
+)
+def test_metrics_that_are_none_are_refused(tmp_path, tiny, content, words):
+    path = tmp_path / "metrics.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=words):
+        promote.run(path, tmp_path / "decision.json", tiny.promote)

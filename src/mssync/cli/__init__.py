@@ -32,6 +32,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     stages.evaluate,
     stages.promote,
     use.demo,
+    use.rollback,
+    use.reproduce,
     use.generate,
     use.funnel,
     data.validate,

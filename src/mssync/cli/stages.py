@@ -230,14 +230,20 @@ def promote(
     apply: Annotated[
         bool, typer.Option("--apply", help="Carry the decision out in the model registry.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show every metric that was compared.")
+    ] = False,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Decide whether the new model replaces the champion, and why."""
+    from mssync.render import gate
     from mssync.stages import promote as stage
 
     loaded = load(params)
     decision = stage.run(metrics, out, loaded.promote)
-    typer.echo(f"{decision['decision']}: {decision['reason']}")
+    typer.echo(gate.line(decision))
+    if explain:
+        typer.echo("\n" + gate.table(decision))
     if apply:
         version = stage.apply(out, metrics, loaded.promote, loaded.paths)
         typer.echo(f"champion: version {version}" if version else "the registry stays as it is")

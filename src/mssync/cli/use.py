@@ -1,6 +1,7 @@
 """Commands that start the chain, show what it did, or use what it made."""
 
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,13 @@ import typer
 from mssync.cli.options import PARAMS, Dataset, Ledger, Manifest, ParamsFile
 from mssync.errors import InputError
 from mssync.params import load
+
+
+class Incomplete(StrEnum):
+    """What becomes of a run without full lineage."""
+
+    REFUSE = "refuse"
+    MARK = "mark"
 
 
 def demo(
@@ -334,6 +342,60 @@ def send_runs(
 
     tracking.send_unsent(workspace)
     typer.echo("MLflow has everything")
+
+
+def rollback(
+    to: Annotated[
+        str, typer.Option("--to", help="Version; default: the one that the champion replaced.")
+    ] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the registry.")] = "no reason was given",
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Make an earlier version the champion again.
+
+    The version that is left is not promoted again, unless --to names it.
+    """
+    from mssync import tracking
+
+    paths = load(params).paths
+    left, now = tracking.roll_back(paths.tracking_uri, paths.model_name, to=to, reason=reason)
+    typer.echo(f"champion: version {now}, in place of {left}")
+
+
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="MLflow run of train-generator or train-syncers.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make; default: runs/reproduce-RUN_ID.")
+    ] = None,
+    incomplete: Annotated[
+        Incomplete,
+        typer.Option(help="What to do with a run that does not say all of where it comes from."),
+    ] = Incomplete.REFUSE,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Greatest difference of a metric that counts as none.")
+    ] = 0.0,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Train a run again from its own code, data, parameters and seed, and compare its metrics.
+
+    Run it in the folder that the run's chain ran in, of a git clone of the
+    project. Exit code 1 if a metric differs. What the run's data had of people
+    whose clips were purged is gone, and the run cannot be repeated.
+    """
+    from mssync.render import reproduction as text
+    from mssync.stages import _reproduce
+
+    found = _reproduce.run(
+        run_id,
+        out or Path("runs") / f"reproduce-{run_id[:12]}",
+        paths=load(params).paths,
+        workspace=Path(),
+        mark_incomplete=incomplete is Incomplete.MARK,
+        tolerance=tolerance,
+    )
+    typer.echo(text.summary(found))
+    if not found["equal"]:
+        raise typer.Exit(1)
 
 
 def doctor(

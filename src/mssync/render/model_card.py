@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mssync.points import title_of
+from mssync.render import gate
 from mssync.render.card import Table, table_lines
 from mssync.render.plots import number
 
@@ -168,11 +169,14 @@ def _champion(facts: Facts) -> list[str]:
             )
         )
     columns = ("model", "version", "weights", f"`{decision['metric']}`")
+    header, *compared = gate.rows(decision)
     return [
         f"Decision: {decision['decision']}. {_sentence(decision['reason'])}",
         "",
         *table_lines(Table("", columns, rows)),
         *([] if champion else ["", "There was no champion to compare with."]),
+        "",
+        *table_lines(Table("", header, compared)),
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mssync.errors import InputError
 from mssync.points import title_of
+from mssync.render import gate
 
 REFERENCES = ("ground_truth", "other_audio", "static")
 _HEADER = ("truth", "other's", "static", "retrieval", "generated", "place", "")
@@ -51,7 +52,7 @@ def summary(workspace: Path, *, landmarks: str = "") -> str:
         "",
         *_frechet_lines(challenger["frechet"]),
         "",
-        f"Decision: {decision['decision']}: {decision['reason']}",
+        f"Decision: {gate.line(decision)}",
         "",
         f"Gallery:  {workspace / 'evaluation' / 'gallery' / 'index.html'}",
         f"MLflow:   make mlflow{name}   ({workspace / 'mlflow.db'})",

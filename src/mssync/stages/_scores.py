@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mssync import records
 from mssync.data.clips import Clip
 from mssync.data.dataset import Dataset
 from mssync.errors import StageFailedError
@@ -71,6 +72,21 @@ def excerpts(clips: Sequence[Clip], *, frames: int, at_most: int) -> list[Excerp
             for start in range(0, clip.frames - frames + 1, frames)
         ],
         at_most,
+    )
+
+
+def test_set(pieces: Sequence[Excerpt]) -> str:
+    """SHA-256 of what is scored: which pieces, their motion and their sound."""
+    return records.digest(
+        *(
+            content
+            for piece in pieces
+            for content in (
+                f"{piece.clip_id} {piece.start} {len(piece.motion_TPD)}",
+                piece.motion_TPD.tobytes(),
+                piece.audio_AM.tobytes(),
+            )
+        )
     )
 
 
@@ -144,7 +160,9 @@ class Scores:
         dynamics: System -> `score_dynamics`.
         coupling: Measure -> system -> estimate; ceiling and one floor are among the systems.
         frechet: System -> distance.
-        rigidity: System -> `score_rigidity`.
+        rigidity: System -> mean and ground truth of `rigidity_values`.
+        sequences: Metric -> system -> its value on each piece, in their order; ceiling and the
+            floor of another clip's audio are among the systems where the metric has them.
     """
 
     pieces: Sequence[Excerpt]
@@ -155,6 +173,7 @@ class Scores:
     coupling: dict[str, dict[str, Estimate]]
     frechet: dict[str, dict[str, Any]]
     rigidity: dict[str, dict[str, float]]
+    sequences: dict[str, dict[str, list[float]]]
 
     def metrics(self, system: str) -> dict[str, Any]:
         """One system's scores as JSON, each beside those of its references."""
@@ -198,13 +217,17 @@ def score(
         seed: Draws the resamples.
         device: Where the evaluators live.
     """
+    synchrony = score_sync(
+        motions, pieces, evaluators, params, kernel=kernel, seed=seed, device=device
+    )
+    coupled, stiff = coupling_values(motions, pieces), rigidity_values(motions, pieces)
     return Scores(
         pieces,
         seed,
         params.bootstrap,
-        score_sync(motions, pieces, evaluators, params, kernel=kernel, seed=seed, device=device),
+        synchrony,
         {name: score_dynamics(made, pieces, params, seed) for name, made in motions.items()},
-        score_coupling(motions, pieces, params, seed),
+        score_coupling(coupled, params, seed),
         score_frechet(
             motions,
             pieces,
@@ -213,7 +236,14 @@ def score(
             axes=params.frechet_axes,
             device=device,
         ),
-        {name: score_rigidity(made, pieces) for name, made in motions.items()},
+        {
+            name: {
+                "value": float(np.mean(stiff[name])),
+                sync.CEILING: float(np.mean(stiff[sync.CEILING])),
+            }
+            for name in motions
+        },
+        sync_values(synchrony) | coupled | {"rigidity": stiff},
     )
 
 
@@ -351,47 +381,73 @@ def score_frechet(
     return found
 
 
-def score_rigidity(motions: Sequence[Motion], pieces: Sequence[Excerpt]) -> dict[str, float]:
+def sync_values(scores: SyncScores) -> dict[str, dict[str, list[float]]]:
+    """Synchrony of each piece: `lse_d.all.level0` -> system -> values."""
+    return {
+        f"{score}.{points}.level{level}": {
+            system: found.per_clip(score) for system, found in systems.items()
+        }
+        for score in sync.SCORES
+        for points, levels in scores.items()
+        for level, systems in levels.items()
+    }
+
+
+def rigidity_values(
+    motions: Mapping[str, Sequence[Motion]], pieces: Sequence[Excerpt]
+) -> dict[str, list[float]]:
     """How much points that speech does not move leave an affine motion of the first frame.
 
     Returns:
-        Mean over sequences, in crop sides, of the generated motion and of the ground truth.
+        System, the ground truth among them -> root mean square of each piece, in crop sides.
     """
 
-    def mean(given: Sequence[Motion]) -> float:
+    def each(given: Sequence[Motion]) -> list[float]:
         motion_BTPD = torch.from_numpy(np.stack(given))
-        return float(rigidity(motion_BTPD, motion_BTPD[:, 0]).mean())
+        return [float(value) for value in rigidity(motion_BTPD, motion_BTPD[:, 0])]
 
-    return {"value": mean(motions), sync.CEILING: mean([piece.motion_TPD for piece in pieces])}
+    everything = {**motions, sync.CEILING: [piece.motion_TPD for piece in pieces]}
+    return {system: each(given) for system, given in everything.items()}
 
 
-def score_coupling(
-    motions: Mapping[str, Sequence[Motion]], pieces: Sequence[Excerpt], params: Evaluate, seed: int
-) -> dict[str, dict[str, Estimate]]:
-    """Correlation of head speed, and of mouth opening, with loudness: measure -> system."""
+def coupling_values(
+    motions: Mapping[str, Sequence[Motion]], pieces: Sequence[Excerpt]
+) -> dict[str, dict[str, list[float]]]:
+    """Correlation of head speed, and of mouth opening, with loudness.
+
+    Returns:
+        Measure -> system, ceiling and one floor among them -> value of each piece.
+    """
     measures = {
         "head_speed_loudness": coupling.speech_head_coupling,
         "mouth_opening_loudness": coupling.speech_mouth_coupling,
     }
     donors = sync.other_clips([piece.speaker_id for piece in pieces])
-    sounds = {name: [piece.audio_AM for piece in pieces] for name in motions}
-    everything = {
-        **motions,
-        sync.CEILING: [piece.motion_TPD for piece in pieces],
-        sync.OTHER_AUDIO: [piece.motion_TPD for piece in pieces],
+    real = [piece.motion_TPD for piece in pieces]
+    everything = {sync.CEILING: real, **motions, sync.OTHER_AUDIO: real}
+    sounds = {name: [piece.audio_AM for piece in pieces] for name in everything}
+    sounds[sync.OTHER_AUDIO] = [pieces[donor].audio_AM for donor in donors]
+    return {
+        measure: {
+            system: [couple(m, a) for m, a in zip(given, sounds[system], strict=True)]
+            for system, given in everything.items()
+        }
+        for measure, couple in measures.items()
     }
-    sounds |= {
-        sync.CEILING: [piece.audio_AM for piece in pieces],
-        sync.OTHER_AUDIO: [pieces[donor].audio_AM for donor in donors],
-    }
+
+
+def score_coupling(
+    values: Mapping[str, Mapping[str, Sequence[float]]], params: Evaluate, seed: int
+) -> dict[str, dict[str, Estimate]]:
+    """Means of `coupling_values` with their intervals: measure -> system."""
     return {
         measure: {
             system: bootstrap.mean(
-                [couple(m, a) for m, a in zip(everything[system], sounds[system], strict=True)],
+                found,
                 rng=np.random.default_rng([seed, 99]),  # the same resamples for every system
                 resamples=params.bootstrap,
             )
-            for system in (sync.CEILING, *motions, sync.OTHER_AUDIO)
+            for system, found in systems.items()
         }
-        for measure, couple in measures.items()
+        for measure, systems in values.items()
     }

@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from mssync import pyramid
 from mssync.losses.rigidity import rigidity
 from mssync.metrics import sync
-from mssync.metrics.coupling import speech_head_coupling, speech_mouth_coupling
 from mssync.metrics.sync import Evaluator
 from mssync.render.payload import Trace
-from mssync.stages._scores import Excerpt, Motion, SyncScores
+from mssync.stages._scores import Excerpt, Motion
 from mssync.timing import FRAME_RATE_HZ
-
-SEQUENCE_SCORES = ("lse_d", "lse_c", "abs_offset_s")
 
 
 def distances(
@@ -89,49 +86,30 @@ def traces(
 
 
 def of_sequences(
-    scores: SyncScores, motions: Mapping[str, Sequence[Motion]], pieces: Sequence[Excerpt]
+    values: Mapping[str, Mapping[str, Sequence[float]]], pieces: Sequence[Excerpt]
 ) -> dict[str, Any]:
     """Scores of each sequence as JSON, by which two runs on the same sequences are paired.
 
     Args:
-        scores: Synchrony of all systems.
-        motions: System -> its motion of each piece, without the ground truth.
+        values: Metric -> system -> its value on each piece.
         pieces: The sequences.
 
     Returns:
-        `sequences`: their clips, starts and speakers; `scores`: system -> name -> values, in that
+        `sequences`: their clips, starts and speakers; `scores`: system -> metric -> values, in that
         order, None where there is none.
     """
-    everything = {sync.CEILING: [piece.motion_TPD for piece in pieces], **motions}
+    systems = {system: None for found in values.values() for system in found}
     return {
         "sequences": [
             {"clip_id": piece.clip_id, "start": piece.start, "speaker_id": piece.speaker_id}
             for piece in pieces
         ],
         "scores": {
-            system: _of_sync(scores, system) | _of_motion(made, pieces)
-            for system, made in everything.items()
+            system: {
+                metric: _known(found[system]) for metric, found in values.items() if system in found
+            }
+            for system in systems
         },
-    }
-
-
-def _of_sync(scores: SyncScores, system: str) -> dict[str, list[float | None]]:
-    return {
-        f"{score}.{points}.level{level}": _known(found[system].per_clip(score))
-        for score in SEQUENCE_SCORES
-        for points, levels in scores.items()
-        for level, found in levels.items()
-    }
-
-
-def _of_motion(
-    motions: Sequence[Motion], pieces: Sequence[Excerpt]
-) -> dict[str, list[float | None]]:
-    pairs = [(motion, piece.audio_AM) for motion, piece in zip(motions, pieces, strict=True)]
-    return {
-        "rigidity": _known([rigidities(motion) for motion in motions]),
-        "head_speed_loudness": _known([speech_head_coupling(*pair) for pair in pairs]),
-        "mouth_opening_loudness": _known([speech_mouth_coupling(*pair) for pair in pairs]),
     }
 
 

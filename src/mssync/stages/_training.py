@@ -9,8 +9,9 @@ from mssync import tracking, versions
 from mssync.data import dataset
 from mssync.data.pack import Pack, open_pack
 from mssync.data.splits import SPLITS
-from mssync.params import Paths, Run, Section
-from mssync.tracking import NullTracker, RunTracker
+from mssync.errors import ParamsError
+from mssync.params import Paths, Run, Section, digest, load
+from mssync.tracking import RECIPE, NullTracker, RunTracker
 
 
 def packs(data: Path) -> dict[str, Pack]:
@@ -34,7 +35,10 @@ def tracked(
     key: str,
     dataset_revision: str,
 ) -> Iterator[RunTracker]:
-    """Track a training stage with its parameters and its lineage.
+    """Track a training stage with its parameters, its lineage, and what repeats it.
+
+    The last is the artifact `recipe`: the workspace's `params.yaml`, where that is what is run, and
+    its `dvc.lock` (`mssync reproduce`).
 
     Of the processes that `torchrun` starts, the first one tracks (`$RANK` is 0): one run.
 
@@ -67,4 +71,17 @@ def tracked(
         ),
         params=params.model_dump(mode="json"),
     ) as tracker:
+        for file in _recipe(Path(), params_hash):
+            tracker.log_files(file, RECIPE)
         yield tracker
+
+
+def _recipe(workspace: Path, params_hash: str) -> Iterator[Path]:
+    parameters, lock = workspace / "params.yaml", workspace / "dvc.lock"
+    try:
+        if digest(load(parameters)) == params_hash:
+            yield parameters
+    except ParamsError:
+        pass  # another file was named, or the engine has none: the run says so by lacking it
+    if lock.exists():
+        yield lock

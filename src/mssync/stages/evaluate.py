@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,8 @@ from mssync.data import dataset
 from mssync.device import prepare
 from mssync.errors import StageFailedError, ToolError
 from mssync.media.store import MediaStore
-from mssync.metrics.sync import STATIC
+from mssync.metrics.sync import CEILING, OTHER_AUDIO, STATIC
+from mssync.metrics.version import METRIC_VERSION
 from mssync.params import Evaluate, Paths, Run
 from mssync.points import ALL
 from mssync.render.gallery import write_gallery, write_images
@@ -36,6 +38,12 @@ PLOTS = "plots"
 _COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
 CHALLENGER = "generated"
 CHAMPION = "champion"
+_ROLES = {
+    "challenger": CHALLENGER,
+    "champion": CHAMPION,
+    "ceiling": CEILING,
+    "floor": OTHER_AUDIO,
+}
 
 
 def run(
@@ -130,8 +138,14 @@ def run(
     def metrics(system: str) -> dict[str, Any]:
         return scores.metrics(system) | {"failures": _failures.summary(judged, system)}
 
+    scored_by = {
+        "metric_version": METRIC_VERSION,
+        "test_set": _scores.test_set(pieces),
+        "judges": _judges(syncers),
+    }
+
     def scored(system: str) -> dict[str, Any]:
-        return {"sha256": digests[system], "metrics": metrics(system)}
+        return {"sha256": digests[system], "metrics": metrics(system), "scored_by": scored_by}
 
     report: dict[str, Any] = {
         "dataset_revision": version.revision,
@@ -156,6 +170,7 @@ def run(
         | {"version": champion.version, "dataset_revision": champion.dataset_revision}
         if champion
         else None,
+        "paired": _paired(scores, pieces),
     }
     reigning = [name for name in (CHALLENGER, CHAMPION) if name in generated]
     shown = {name: made for name, made in motions.items() if name != STATIC}
@@ -187,7 +202,7 @@ def run(
     )
     write_gallery(out / GALLERY, page)
     write_images(out / PLOTS, page.plots)
-    sequences = _traces.of_sequences(scores.sync, motions, pieces)
+    sequences = _traces.of_sequences(scores.sequences, pieces)
     for name, content in (
         (METRICS, report),
         (SCORES, _headlines(report)),
@@ -216,6 +231,31 @@ def _check(pieces: Sequence[_scores.Excerpt], others: _systems.Others, params: E
             f"the test split has {len(pieces)} sequences of {params.frames} frames{lacking}, at "
             "least 2 are needed: add longer clips of held-out speakers, or lower evaluate.frames"
         )
+
+
+def _judges(syncers: Path) -> str:
+    """SHA-256 of the weights of all evaluators."""
+    folders = sorted((syncers / "evaluators").glob("*/level*"))
+    return records.digest(
+        *(f"{folder.parent.name}/{folder.name} {checkpoint.sha256(folder)}" for folder in folders)
+    )
+
+
+def _paired(scores: _scores.Scores, pieces: Sequence[_scores.Excerpt]) -> dict[str, Any]:
+    """What the gate resamples: the value of each sequence, and whose it is."""
+    return {
+        "clip_id": [piece.clip_id for piece in pieces],
+        "speaker_id": [piece.speaker_id for piece in pieces],
+        "start": [piece.start for piece in pieces],
+        "values": {
+            metric: {
+                role: [value if math.isfinite(value) else None for value in found[system]]
+                for role, system in _ROLES.items()
+                if system in found
+            }
+            for metric, found in scores.sequences.items()
+        },
+    }
 
 
 def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:

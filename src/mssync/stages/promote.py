@@ -1,22 +1,27 @@
 """Stage 8: metrics of champion and challenger -> decision; on request, the registry.
 
-Deciding is pure: the same metrics give the same decision. Only `apply` writes to the registry.
+Deciding is pure: the same metrics give the same decision (`stages/_gate.py`). Only `apply` and
+`roll_back` write to the registry.
 """
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mssync import records, tracking
 from mssync.errors import InputError
 from mssync.params import Paths, Promote
+from mssync.stages import _gate
+from mssync.stages._gate import PROMOTE, REFUSE
+from mssync.tracking import flatten
 
 logger = logging.getLogger(__name__)
 
-PROMOTE = "promote"
-REFUSE = "refuse"
 ARTIFACT = "generator"
+
+__all__ = ["ARTIFACT", "PROMOTE", "REFUSE", "apply", "run"]
 
 
 def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
@@ -31,34 +36,15 @@ def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
         What is written.
 
     Raises:
-        InputError: If the metrics are missing or lack `promote.metric`.
+        InputError: If the metrics are missing, lack one of `promote.metrics`, or are of other
+            definitions, test sets or judges.
     """
-    scored = _read(metrics)
-    challenger, champion = scored["challenger"], scored.get("champion")
-    value = _value(challenger["metrics"], params.metric, metrics)
-    reigning = _value(champion["metrics"], params.metric, metrics) if champion else None
-    verdict, reason = _decide(value, reigning, champion is not None, scored["sequences"], params)
-    if champion and champion["dataset_revision"] != scored["dataset_revision"]:
-        reason += (
-            f"; the champion was trained on another dataset, {champion['dataset_revision'][:12]}, "
-            "and may know these speakers"
-        )
-    decision = {
-        "decision": verdict,
-        "reason": reason,
-        "metric": params.metric,
-        "sequences": scored["sequences"],
-        "dataset_revision": scored["dataset_revision"],
-        "challenger": {"sha256": challenger["sha256"], "value": value},
-        "champion": champion
-        and {
-            "version": champion["version"],
-            "sha256": champion["sha256"],
-            "value": reigning,
-        },
-    }
+    try:
+        decision = _gate.decide(_read(metrics), params)
+    except InputError as error:
+        raise InputError(f"{metrics}: {error}") from error
     records.write_text(out, json.dumps(decision, indent=1, sort_keys=True) + "\n")
-    logger.info("promote: %s: %s", verdict, reason)
+    logger.info("promote: %s: %s", decision["decision"], decision["reason"])
     return decision
 
 
@@ -71,6 +57,9 @@ def apply(
     workspace: Path = Path(),
 ) -> str | None:
     """Carry out a decision: register the challenger and point the alias `champion` to it.
+
+    Decision, reason and numbers become tags of the run that made the challenger, and of the
+    registered version. Doing it again changes nothing.
 
     The version's description, and the artifact `model_card.md` of the run that made it, is a card.
 
@@ -85,11 +74,19 @@ def apply(
         The registered version; None when the decision is to refuse.
 
     Raises:
-        InputError: If there is no decision, or the run that made the challenger is not known.
+        InputError: If there is no decision, or one of an older version, if the run that made the
+            challenger is not known, or the registry has another champion than the decision met,
+            or rolled the challenger back.
         ToolError: If the registry cannot be used.
     """
     decision = _read(decision_file)
+    if "metrics" not in decision:
+        raise InputError(
+            f"{decision_file} has no metrics: an older version decided; decide again "
+            "(dvc repro -f -s promote)"
+        )
     if decision["decision"] != PROMOTE:
+        _tag_run(decision, paths)
         logger.info("promote: nothing to apply: %s", decision["reason"])
         return None
     sha256 = decision["challenger"]["sha256"]
@@ -122,9 +119,10 @@ def apply(
             "sha256": sha256,
             "dataset_revision": decision["dataset_revision"],
             params.metric: str(decision["challenger"]["value"]),
-            "reason": decision["reason"],
+            **_tags(decision),
         },
     )
+    _tag_run(decision, paths)
     logger.info("promote: %s version %s is champion", paths.model_name, version)
     return version
 
@@ -149,32 +147,21 @@ def _named(sha256: str | None) -> str:
     return f"the model {sha256[:12]}" if sha256 else "no champion"
 
 
-def _decide(
-    value: float | None,
-    reigning: float | None,
-    has_champion: bool,
-    sequences: int,
-    params: Promote,
-) -> tuple[str, str]:
-    if sequences < params.min_sequences:
-        return REFUSE, (
-            f"{sequences} sequences decide nothing, at least {params.min_sequences} must "
-            "(promote.min_sequences)"
-        )
-    if value is None:
-        return REFUSE, f"{params.metric} is n/a for the challenger"
-    if not has_champion:
-        return PROMOTE, f"there is no champion; {params.metric} is {value:.4g}"
-    if reigning is None:
-        return PROMOTE, f"{params.metric} is n/a for the champion, {value:.4g} for the challenger"
-    gain = value - reigning if params.higher_is_better else reigning - value
-    compared = f"{params.metric} is {value:.4g}, the champion's {reigning:.4g}"
-    if gain > params.min_improvement:
-        return PROMOTE, compared
-    return REFUSE, (
-        f"{compared}: a gain of more than {params.min_improvement:g} is asked for "
-        "(promote.min_improvement)"
-    )
+def _tag_run(decision: Mapping[str, Any], paths: Paths) -> None:
+    """Tag the run that made the challenger, where it is known."""
+    with tracking.of_model(paths.tracking_uri, decision["challenger"]["sha256"]) as tracker:
+        if tracker is not None:
+            tracker.tag(_tags(decision))
+
+
+def _tags(decision: Mapping[str, Any]) -> dict[str, str]:
+    """What the store keeps of a decision: `gate.decision`, `gate.reason`, numbers by metric."""
+    told = {name: decision[name] for name in ("decision", "reason", "scored_by", "sequences")}
+    gains = {
+        name: f"{row['verdict']}: {row['gain']} ({row['low']} to {row['high']})"
+        for name, row in decision["metrics"].items()
+    }
+    return {name: str(value) for name, value in flatten(told | {"gain": gains}, "gate.").items()}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -187,12 +174,3 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error}): the stage before this one writes it"
         ) from error
     return content
-
-
-def _value(metrics: Any, name: str, path: Path) -> float | None:  # noqa: ANN401 - JSON
-    found = metrics
-    for part in name.split("."):
-        if not isinstance(found, dict) or part not in found:
-            raise InputError(f"{path} has no metric {name} (promote.metric): {part} is missing")
-        found = found[part]
-    return None if found is None else float(found)

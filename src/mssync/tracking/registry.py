@@ -3,13 +3,17 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mssync.errors import ToolError
+from mssync.errors import InputError, ToolError
 from mssync.tracking import store
 
 CHAMPION = "champion"
 MODEL_CARD = "model_card.md"
 MODEL_TAG = "generator_sha256"
+RECIPE = "recipe"
+_PREVIOUS = "previous_champion"
+_ROLLED_BACK = "rolled_back"
 # what a database may bound a description to
 _DESCRIPTION_CHARACTERS = 5000
 
@@ -38,16 +42,12 @@ def champion(uri: str, model_name: str, *, alias: str = CHAMPION) -> Champion | 
         ToolError: If the store cannot be used.
     """
     import mlflow
-    from mlflow.exceptions import MlflowException
 
     client = store.client(uri)
-    try:
-        version = client.get_model_version_by_alias(model_name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise ToolError(f"the model registry at {uri} cannot be used: {error}") from error
     with store.explained(uri):
+        version = _reigning(client, model_name, alias)
+        if version is None:
+            return None
         downloaded = mlflow.artifacts.download_artifacts(
             version.source, tracking_uri=store.address(uri)
         )
@@ -107,7 +107,8 @@ def register_champion(
     """Register a run's checkpoint with its card and point the alias `champion` to it.
 
     A checkpoint of the same `sha256` that is registered already is not registered twice; its card
-    is written anew. The card is the version's description and the run's artifact `model_card.md`.
+    and tags are written anew. The tag `previous_champion` of the version names the one that it
+    replaces. The card is the version's description and the run's artifact `model_card.md`.
 
     Args:
         uri: Tracking store.
@@ -121,6 +122,7 @@ def register_champion(
         The version.
 
     Raises:
+        InputError: If the checkpoint was champion and was rolled back.
         ToolError: If the store cannot be used, or the run holds another checkpoint by now.
     """
     client = store.client(uri)
@@ -131,7 +133,6 @@ def register_champion(
                 f"the MLflow run {run_id} holds the model {holds}, not {tags['sha256']}: another "
                 "training logged into it since; give each training a run of its own and train again"
             )
-        client.log_text(run_id, card, MODEL_CARD)
         if not client.search_registered_models(f"name = '{model_name}'"):
             client.create_registered_model(model_name)
         same = [
@@ -139,6 +140,13 @@ def register_champion(
             for version in client.search_model_versions(f"name = '{model_name}'")
             if version.tags.get("sha256") == tags["sha256"]
         ]
+        if same and _ROLLED_BACK in same[0].tags:
+            raise InputError(
+                f"version {same[0].version} of {model_name} was rolled back "
+                f"({same[0].tags[_ROLLED_BACK]}): train another one, or put it back by "
+                f"mssync rollback --to {same[0].version}"
+            )
+        client.log_text(run_id, card, MODEL_CARD)
         version = (
             same[0]
             if same
@@ -147,8 +155,66 @@ def register_champion(
             )
         )
         client.update_model_version(model_name, version.version, description=_shortened(card))
+        reigning = _reigning(client, model_name)
+        replaced = reigning and str(reigning.version) != str(version.version)
+        for name, value in {**tags, **({_PREVIOUS: reigning.version} if replaced else {})}.items():
+            client.set_model_version_tag(model_name, version.version, name, str(value))
         client.set_registered_model_alias(model_name, CHAMPION, version.version)
     return str(version.version)
+
+
+def roll_back(uri: str, model_name: str, *, to: str, reason: str) -> tuple[str, str]:
+    """Point the alias `champion` to an earlier version.
+
+    The version that is left carries the tag `rolled_back`, and is not promoted again; the one that
+    reigns from now on loses it.
+
+    Args:
+        uri: Tracking store.
+        model_name: Name in the registry.
+        to: Version; empty: the one that the champion replaced.
+        reason: Why, for the tag.
+
+    Returns:
+        The version that reigned, and the one that does now.
+
+    Raises:
+        InputError: If there is no champion, or none before it.
+        ToolError: If the store cannot be used, or has no such version.
+    """
+    client = store.client(uri)
+    with store.explained(uri):
+        reigning = _reigning(client, model_name)
+        if reigning is None:
+            raise InputError(f"{model_name} has no champion to roll back (paths.model_name)")
+        left, target = str(reigning.version), to or reigning.tags.get(_PREVIOUS, "")
+        if not target:
+            raise InputError(
+                f"version {left} of {model_name} replaced none: name a version with --to"
+            )
+        client.get_model_version(model_name, target)
+        client.set_registered_model_alias(model_name, CHAMPION, target)
+        if target != left:
+            client.set_model_version_tag(model_name, left, _ROLLED_BACK, reason)
+        if _ROLLED_BACK in client.get_model_version(model_name, target).tags:
+            client.delete_model_version_tag(model_name, target, _ROLLED_BACK)
+    return left, target
+
+
+def _reigning(
+    client: Any,  # noqa: ANN401 - mlflow is untyped
+    model_name: str,
+    alias: str = CHAMPION,
+) -> Any:  # noqa: ANN401
+    """The version that an alias points to; None where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(model_name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def lineage_of(uri: str, run_id: str) -> dict[str, str]:
@@ -159,8 +225,50 @@ def lineage_of(uri: str, run_id: str) -> dict[str, str]:
     """
     client = store.client(uri)
     with store.explained(uri):
-        tags = client.get_run(run_id).data.tags
+        return _own(client.get_run(run_id).data.tags)
+
+
+def _own(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the store has of a run.
+
+    Attributes:
+        name: Its name.
+        tags: As `lineage_of` gives them.
+        metrics: The last value of each.
+    """
+
+    name: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+def recorded(uri: str, run_id: str) -> Recorded:
+    """A run.
+
+    Raises:
+        ToolError: If the store cannot be used, or has no such run.
+    """
+    client = store.client(uri)
+    with store.explained(uri):
+        run = client.get_run(run_id)
+    return Recorded(str(run.info.run_name), _own(run.data.tags), dict(run.data.metrics))
+
+
+def has_artifact(uri: str, run_id: str, artifact: str) -> bool:
+    """Whether a run has a file or a folder of that name.
+
+    Raises:
+        ToolError: If the store cannot be used, or has no such run.
+    """
+    folder, _, _ = artifact.rpartition("/")
+    client = store.client(uri)
+    with store.explained(uri):
+        return artifact in {each.path for each in client.list_artifacts(run_id, folder)}
 
 
 def download(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
