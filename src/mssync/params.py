@@ -404,11 +404,6 @@ class TrainGenerator(Section):
     )
     observed_frames: Count = Field(description="Teacher-forced frames at the start.")
     predicted_frames: Count = Field(description="Free-running frames.")
-    drift: float = Field(
-        ge=0,
-        description="Most that points have drifted when a roll-out begins, root mean square, in "
-        "crop sides; the paper's: 0. Wants generator.sees_source.",
-    )
     context_frames: int = Field(
         ge=0, description="Real frames appended on each side for the sync loss of levels 2-3."
     )
@@ -426,11 +421,6 @@ class TrainGenerator(Section):
     def _check(self) -> Self:
         if len(set(self.sync_levels)) != len(self.sync_levels):
             raise ValueError(f"sync_levels must differ, found {self.sync_levels}")
-        if self.drift and not self.generator.sees_source:
-            raise ValueError(
-                f"drift {self.drift} needs generator.sees_source: else nothing tells where points "
-                "come from"
-            )
         frames = self.observed_frames + self.predicted_frames
         if frames < 5:
             raise ValueError(

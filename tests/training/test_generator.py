@@ -81,7 +81,6 @@ def settings(weights, **changes):
             "observed_frames": 3,
             "predicted_frames": 9,
             "context_frames": 4,
-            "drift": 0.0,
             "standardise": True,
             "steps": 10,
             "batch": 2,

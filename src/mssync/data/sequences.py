@@ -16,7 +16,6 @@ from torch import Tensor
 from mssync.data.augment import augmentation, uniforms
 from mssync.data.pack import ALL, Pack
 from mssync.errors import StageFailedError
-from mssync.landmarks import ibug
 from mssync.timing import ROWS_PER_FRAME
 
 logger = logging.getLogger(__name__)
@@ -30,13 +29,11 @@ class Batch:
         motion_BTPD: (B, T, 68, 2), T = context + crop + context, in crop units.
         audio_BAM: (B, 4 T, M), log mel energies.
         context_frames: Frames of context on each side.
-        drift_BPD: (B, 68, 2), in crop units: how far points have drifted before a roll-out begins.
     """
 
     motion_BTPD: Tensor
     audio_BAM: Tensor
     context_frames: int
-    drift_BPD: Tensor
 
     @property
     def inner(self) -> tuple[Tensor, Tensor]:
@@ -101,7 +98,6 @@ class Sequences:
         batch: int,
         seed: int,
         audio_range: float | None,
-        drift: float = 0.0,
         share: slice = ALL,
     ) -> Batch:
         """The random crops of one training step; every crop of every clip is equally likely.
@@ -111,8 +107,6 @@ class Sequences:
             batch: Number of crops.
             seed: Seed of the training run.
             audio_range: Augment, with this range of the log energies. None: do not augment.
-            drift: Most that points have drifted, root mean square, in crop units; each crop has a
-                share of it.
             share: Which of the crops are wanted, of several processes that share them.
         """
         rng = np.random.default_rng(np.random.SeedSequence([seed, step]))
@@ -128,18 +122,13 @@ class Sequences:
                 audio_range=audio_range,
             )
             motion_BTPD, audio_BAM = drawn.apply(motion_BTPD, audio_BAM)
-        largest_BPD = drift * rng.standard_normal((batch, ibug.POINTS, 2))
-        drift_BPD = (rng.random((batch, 1, 1)) * largest_BPD).astype(np.float32)[share]
-        moved_BPD = torch.from_numpy(drift_BPD).to(motion_BTPD.device)
-        return Batch(motion_BTPD, audio_BAM, self.context_frames, moved_BPD)
+        return Batch(motion_BTPD, audio_BAM, self.context_frames)
 
     def centred(self, batch: int) -> Iterator[Batch]:
         """The crop in the middle of every clip, at most `batch` at a time."""
         middle_N = self._first_N + self._starts_N // 2
         for first in range(0, len(middle_N), batch):
-            motion_BTPD, audio_BAM = self._take(middle_N[first : first + batch])
-            still_BPD = torch.zeros_like(motion_BTPD[:, 0])
-            yield Batch(motion_BTPD, audio_BAM, self.context_frames, still_BPD)
+            yield Batch(*self._take(middle_N[first : first + batch]), self.context_frames)
 
     def _take(self, start_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         return self._level.take(start_B, self._frames)

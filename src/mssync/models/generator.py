@@ -105,19 +105,13 @@ class Generator(nn.Module):
         return streams
 
     def forward(
-        self,
-        observed_BOPD: Tensor,
-        audio_BAM: Tensor,
-        *,
-        source_BPD: Tensor | None = None,
-        maps: Maps | None = None,
+        self, observed_BOPD: Tensor, audio_BAM: Tensor, *, maps: Maps | None = None
     ) -> Tensor:
         """Roll out: teacher-forced over the observed frames, free-running after them.
 
         Args:
             observed_BOPD: Real frames, shape (B, O, 68, 2), in crop units.
             audio_BAM: Log mel energies, shape (B, 4 T, M), T >= O; row 0 goes with frame 0.
-            source_BPD: The face that it is shown, shape (B, 68, 2); None: the first real frame.
             maps: How the linear maps of a step are computed; None: with gradients made once for
                 all steps where there are any, else one by one.
 
@@ -134,14 +128,13 @@ class Generator(nn.Module):
             raise ValueError(f"expected 1 to {frames} observed frames, found {observed}")
         heard = self.branches.hear(self.encode_audio(audio_BAM)).unbind(1)
         real = observed_BOPD.flatten(2).unbind(1)
-        source_BX = real[0] if source_BPD is None else source_BPD.flatten(1)
         memory = self.temporal.start()
         if maps is None:
             maps = GatheredMaps() if torch.is_grad_enabled() else affine
         positions = [real[0]]
         for frame in range(1, frames):
             fed_BX = real[frame - 1] if frame <= observed else positions[-1]
-            positions.append(self._advance(fed_BX, source_BX, heard[frame], memory, maps))
+            positions.append(self._advance(fed_BX, real[0], heard[frame], memory, maps))
         return torch.stack(positions, dim=1).view(clips, frames, POINTS, 2)
 
     @torch.no_grad()

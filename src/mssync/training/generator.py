@@ -105,7 +105,6 @@ def fit(
             batch=params.batch,
             seed=seed,
             audio_range=trainer.audio_range,
-            drift=params.drift,
             share=group.share,
         ),
         loop.Plan(
@@ -205,11 +204,8 @@ class Trainer:
     def _step(self, batch: Batch, *, report: bool = True) -> Terms:
         params = self.params
         real_BTPD, audio_BAM = batch.inner
-        # from points that have drifted: it learns to come back
-        observed_BOPD = real_BTPD[:, : params.observed_frames] + batch.drift_BPD[:, None]
         with self._autocast():
-            made_BTPD = self.generator(observed_BOPD, audio_BAM, source_BPD=real_BTPD[:, 0])
-        motion_BTPD = torch.cat([real_BTPD[:, :1], made_BTPD[:, 1:]], dim=1)
+            motion_BTPD = self.generator(real_BTPD[:, : params.observed_frames], audio_BAM)
 
         # critics: the same motion, detached; they watch even where they do not teach
         terms = self._train_critics(real_BTPD, motion_BTPD.detach())
