@@ -56,7 +56,7 @@ class ReferenceGenerator(nn.Module):
         if not isinstance(temporal, TransformerModule) or len(temporal.layers) != 1:
             raise ValueError("the reference is written for a Transformer of one layer")
         self.observed_frames = generator.observed_frames
-        self.sees_source = generator.sees_source
+        self.sees_source, self.pull = generator.sees_source, generator.pull
         self.history_frames = temporal.history_frames
         self.standardise = copy.deepcopy(generator.standardise)
         self.coordinates = copy.deepcopy(generator.coordinates)
@@ -89,7 +89,8 @@ class ReferenceGenerator(nn.Module):
             state_BTE = self.transformer(seen_BTE, src_mask=mask_TT, is_causal=True)
             state_BC = torch.cat([self.project(state_BTE[:, -1]), history[-1]], dim=1)
             velocity_BX = self.branches(state_BC, [stream[:, frame] for stream in streams])
-            positions.append(fed_BX + velocity_BX * self.velocity_scale_X)
+            moved_BX = fed_BX + velocity_BX * self.velocity_scale_X
+            positions.append((1 - self.pull) * moved_BX + self.pull * real_BOX[:, 0])
         return torch.stack(positions, dim=1).view(clips, frames, POINTS, 2)
 
     @torch.no_grad()

@@ -347,6 +347,12 @@ class GeneratorSize(Section):
     sees_source: bool = Field(
         description="Show how far each point is from where it began; the paper's does not."
     )
+    pull: float = Field(
+        ge=0,
+        lt=1,
+        description="Share of the way from where a point began that each step takes back, so that "
+        "errors do not add up; the paper's: 0.",
+    )
     width: Count = Field(description="Width of coordinate and audio embeddings.")
     temporal_module: Literal["transformer", "lstm"] = Field(
         description="What remembers; the LSTM, of the same width, is a baseline."

@@ -11,7 +11,7 @@ from tests.models import small
 def generator(request):
     torch.manual_seed(0)
     if request.param == "sees_source":
-        model = Generator(**small.GENERATOR, sees_source=True)
+        model = Generator(**small.GENERATOR, sees_source=True, pull=0.1)
     else:
         model = Generator(**small.GENERATOR | {"temporal_module": request.param})
     model.velocity_scale_X.fill_(0.01)

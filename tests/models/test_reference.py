@@ -32,7 +32,7 @@ def random():
 @pytest.fixture(params=[False, True], ids=["papers", "sees_source"])
 def generator(request):
     torch.manual_seed(0)
-    model = Generator(**SIZE, sees_source=request.param).double()
+    model = Generator(**SIZE, sees_source=request.param, pull=0.1 * request.param).double()
     model.velocity_scale_X.fill_(0.05)
     return model
 

@@ -57,6 +57,7 @@ def settings(weights, **changes):
             "generator": {
                 "coordinate_hidden": [16, 16],
                 "sees_source": False,
+                "pull": 0.0,
                 "width": 16,
                 "temporal_module": "transformer",
                 "temporal": 8,

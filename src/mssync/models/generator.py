@@ -32,7 +32,8 @@ class Generator(nn.Module):
 
     The paper's generator sees where the face is, not where it began: what it looked like at first
     leaves the memory after `history_frames`. With `sees_source` it is shown, at every step, how far
-    each point is from where it began.
+    each point is from where it began; and with `pull`, a share of that way is taken back, so that
+    small errors of many steps do not add up.
 
     With more than one Transformer layer, the sliding cache of keys and values is not the model
     that sees `history_frames` embeddings only: cached values of the upper layers come from
@@ -57,11 +58,12 @@ class Generator(nn.Module):
         branch_blocks: int,
         branch_expansion: int,
         sees_source: bool = False,
+        pull: float = 0.0,
         mel_bands: int = 26,
         observed_frames: int = 3,
     ) -> None:
         super().__init__()
-        self.sees_source = sees_source
+        self.sees_source, self.pull = sees_source, pull
         self.observed_frames = observed_frames
         self._mirrored_rows = ROWS_PER_FRAME * (observed_frames - 1)
         self.standardise = Standardise(COORDINATES)
@@ -218,7 +220,8 @@ class Generator(nn.Module):
         embedding_BE = in_turn(self.coordinates, seen_BC, maps)
         state_BC = torch.cat([self.temporal.step(embedding_BE, memory, maps), embedding_BE], dim=1)
         velocity_BX = self.branches(state_BC, heard_BC, maps)
-        return torch.addcmul(position_BX, velocity_BX, self.velocity_scale_X)
+        moved_BX = torch.addcmul(position_BX, velocity_BX, self.velocity_scale_X)
+        return torch.lerp(moved_BX, source_BX, self.pull) if self.pull else moved_BX
 
 
 def in_turn(layers: nn.Sequential, x: Tensor, maps: Maps) -> Tensor:
