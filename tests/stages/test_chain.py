@@ -327,7 +327,7 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
             assert champion_scores[level]["value"] == entry["value"]
     equal = promote.run(folder / "again" / "metrics.json", folder / "d.json", params.promote)
     assert equal["decision"] == promote.REFUSE
-    assert {row["gain"] for row in equal["metrics"].values()} == {0}
+    assert {row["gain"] for row in equal["metrics"].values()} <= {0, None}  # some have no judge
     assert set(equal["metrics"]) == set(params.promote.metrics)
 
     assert promote.apply(folder / "d.json", metrics, params.promote, params.paths) is None
