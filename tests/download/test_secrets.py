@@ -6,7 +6,6 @@ import pickle
 import re
 import subprocess
 import sys
-import time
 import traceback
 
 import pytest
@@ -21,7 +20,7 @@ ENCODED = "p%40ss%2Fw%3Ard%20%C3%BC%271"
 PROXY = f"http://operator:{ENCODED}@proxy.example.org:3128"
 TOKEN = "tok-0123456789"
 SESSION = "sess/ion+value=="
-FUTURE = int(time.time()) + 1_000_000
+FUTURE = 32_503_680_000  # the year 3000
 
 
 def cookie(domain, name, value, *, subdomains="FALSE", path="/", secure="FALSE", expires=FUTURE):
