@@ -8,6 +8,7 @@ from mssync.data.clips import Clip
 from mssync.landmarks import ibug
 from mssync.metrics.version import METRIC_VERSION
 from mssync.stages import _scores
+from tests.judges import CurveJudge
 
 FRAMES = 160
 
@@ -41,21 +42,6 @@ VALUES = {
         "fd_motion": 9.91902e-05,
     },
 }
-
-
-class CurveJudge:
-    """Reads the mean of all coordinates, and of all bands."""
-
-    from_mean = False
-
-    def __init__(self, level):
-        self.level = level
-
-    def embed_motion(self, motion_N5PD):
-        return motion_N5PD.mean(dim=(2, 3))
-
-    def embed_audio(self, audio_N20M):
-        return audio_N20M.mean(dim=2)[:, ::4]
 
 
 def curve(number, points):

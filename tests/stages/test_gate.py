@@ -14,25 +14,11 @@ from mssync.metrics.version import METRIC_VERSION
 from mssync.params import Promote
 from mssync.render import gate as text
 from mssync.stages import _gate, _scores, evaluate
+from tests.judges import CurveJudge
 
 FRAMES = 160
 LEVELS = range(4)
 PLACES = [f"lse_d.all.level{level}.normalised" for level in LEVELS]
-
-
-class CurveJudge:
-    """Reads the mean of all coordinates, and of all bands."""
-
-    from_mean = False
-
-    def __init__(self, level):
-        self.level = level
-
-    def embed_motion(self, motion_N5PD):
-        return motion_N5PD.mean(dim=(2, 3))
-
-    def embed_audio(self, audio_N20M):
-        return audio_N20M.mean(dim=2)[:, ::4]
 
 
 @pytest.fixture(scope="module")
