@@ -62,13 +62,13 @@ def evaluation(folder, values, seed, *, truth=2.0):
     return folder
 
 
-def train(params, tmp_path, key, *, steps=60, revision="a" * 64, name="", evaluated=None):
+def train(params, tmp_path, key, *, steps=60, revision="a" * 64, name="", evaluated=None, **tags):
     with tracking.mlflow_run(
         params.paths.tracking_uri,
         "mssync",
         name=name or key,
         key=key,
-        tags={"dataset_revision": revision, "seed": "0"},
+        tags={"dataset_revision": revision, "seed": "0"} | tags,
         params={"steps": steps, "width": 8},
     ) as tracker:
         for step in (0, 10):
@@ -126,11 +126,13 @@ def test_other_judges_and_missing_evaluations_are_told(tiny, tmp_path):
     values = np.linspace(2, 3, CLIPS)
     train(tiny, tmp_path, "one", evaluated=evaluation(tmp_path / "a", values, 1))
     train(tiny, tmp_path, "two", evaluated=evaluation(tmp_path / "b", values, 1, truth=2.5))
-    train(tiny, tmp_path, "bare", revision="b" * 64)
+    decided = {"gate.decision": "refused", "gate.reason": "level 2 is worse"}
+    train(tiny, tmp_path, "bare", revision="b" * 64, **decided)
     told, html = compare(tiny, "one", "two", "bare")
     assert "one and two were scored by other evaluators" in told
     assert "bare has no scores, no scores of each sequence, no clips" in told
     assert "on 2 versions of the data" in told
+    assert "The gate on bare: refused: level 2 is worse" in told
     assert rows(html, "Scores")[0][3][1:] == ["not", "paired"]
 
 

@@ -15,7 +15,7 @@ from mssync import tracking
 from mssync.data import history
 from mssync.errors import InputError
 from mssync.params import Params
-from mssync.render import payload, plots
+from mssync.render import gate, payload, plots
 from mssync.render.gallery import Cell, Page, Plots, TextTable, write_gallery, write_images
 from mssync.render.payload import GalleryEntry
 from mssync.stages import _compare_versions, _deltas, _gallery
@@ -24,6 +24,7 @@ from mssync.stages._compare_versions import changed_cell
 from mssync.stages._compare_versions import version as version_named
 from mssync.stages._deltas import Scored
 from mssync.stages.evaluate import GALLERY, METRICS, SEQUENCES
+from mssync.stages.promote import GATE
 from mssync.tracking import TrackedRun
 
 logger = logging.getLogger(__name__)
@@ -196,6 +197,10 @@ def _notes(runs: Sequence[Run]) -> list[str]:
                 f"{each.scored.label} has no {', no '.join(lacks)}: it was not evaluated, or by an "
                 "older version. mssync evaluate on its generator writes them."
             )
+        tags = each.tracked.tags
+        if f"{GATE}decision" in tags:
+            told = gate.line({name: tags[f"{GATE}{name}"] for name in ("decision", "reason")})
+            notes.append(f"The gate on {each.scored.label}: {told}")
     first = runs[0]
     for each in runs[1:]:
         if _deltas.same_judges(first.scored, each.scored) is False:

@@ -19,6 +19,8 @@ from mssync.tracking import flatten
 
 logger = logging.getLogger(__name__)
 
+GATE = "gate."  # begins the names of the tags that tell a decision
+
 ARTIFACT = "generator"
 
 __all__ = ["ARTIFACT", "PROMOTE", "REFUSE", "apply", "run"]
@@ -161,7 +163,7 @@ def _tags(decision: Mapping[str, Any]) -> dict[str, str]:
         name: f"{row['verdict']}: {row['gain']} ({row['low']} to {row['high']})"
         for name, row in decision["metrics"].items()
     }
-    return {name: str(value) for name, value in flatten(told | {"gain": gains}, "gate.").items()}
+    return {name: str(value) for name, value in flatten(told | {"gain": gains}, GATE).items()}
 
 
 def _read(path: Path) -> dict[str, Any]:
