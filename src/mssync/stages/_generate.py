@@ -5,7 +5,7 @@ Axes: T frames (25 Hz), A audio rows (100 Hz), M mel bands, P = 68 points, D = 2
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -262,7 +262,22 @@ def _generate(
         torch.from_numpy(unit_PD).to(device), (torch.from_numpy(each).to(device) for each in rows)
     )
     told = log.progress(frames, total=recording.frames, what="frames")
-    _motion.collect(_finite(told), motion.path, count=recording.frames)
+    with _one_thread():
+        _motion.collect(_finite(told), motion.path, count=recording.frames)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within, torch has one thread: a frame is so little work that others only wait for each other.
+
+    Where cores are shared with other programs, two threads took ten times as long as one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _finite(frames: Iterator[torch.Tensor]) -> Iterator[NDArray[np.float32]]:
