@@ -301,7 +301,12 @@ def _table(
     """One score of the generated motion beside its references; empty where there is none."""
     if not entries:
         return []
-    names = {name: None for _, entry in entries for name in entry}
+    names = {
+        name: None
+        for _, entry in entries
+        for name, value in entry.items()
+        if not isinstance(value, dict | list)  # intervals of another kind, curves
+    }
     shown = [_CEILING, *(name for name in names if name not in (*_OWN, _CEILING))]
     own = {"normalised": "place", "n": "N"}
     last = [name for name in own if name in names]
