@@ -18,7 +18,7 @@ const COLUMNS = [
   { name: "Speaker", of: (card) => card.told.speaker },
   { name: "Failures", of: (card) => failuresOf(card, choice.system.value).length || null,
     text: (card) => failuresOf(card, choice.system.value).map(([kind]) => kind).join(", ") },
-  { name: "First bad frame", ascending: true,
+  { name: "First bad frame", ascending: true, whole: true,
     of: (card) => failuresOf(card, choice.system.value).length
       ? Math.min(...failuresOf(card, choice.system.value).map(([, frame]) => frame)) : null },
   ...page.scores.map(({ name, better }) => ({
@@ -43,7 +43,7 @@ function fillList() {
   const rows = shown().map((card) => {
     const cells = columns.map((column, place) => {
       const value = column.of(card);
-      const text = column.text ? column.text(card) : typeof value === "number" ? number(value) : value ?? "";
+      const text = column.text ? column.text(card) : typeof value === "number" && !column.whole ? number(value) : value ?? "";
       if (place) return element("td", { className: column.text ? "bad" : "" }, text);
       const link = element("a", { href: `#clip-${card.index}` }, text);
       link.addEventListener("click", (event) => { event.preventDefault(); reveal(card); });
