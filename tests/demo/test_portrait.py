@@ -3,7 +3,7 @@ import pytest
 
 from mssync.demo.portrait import Portrait, find_knots
 from mssync.errors import ToolError
-from mssync.landmarks import ibug
+from mssync.points import POINT_SETS
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def chart(knots):
 def test_the_warp_is_exact_at_the_landmarks(chart, knots):
     moved = knots[:, :2] + np.random.default_rng(0).normal(0, 0.004, (75, 2))
     frame = chart.render(moved, size_px=256)
-    for point in ibug.NO_LIPS:
+    for point in POINT_SETS["no_lips"].indices:
         x, y = (moved[point] * 256 - 0.5).round().astype(int)
         # the pixel's centre is up to half a pixel from the point
         assert frame[y, x, :2] == pytest.approx(knots[point, :2] * 255, abs=3)
