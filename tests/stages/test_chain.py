@@ -455,7 +455,10 @@ def test_a_run_is_reproduced_from_its_id_alone(trained, repository, chain):
     assert found["weights_equal"]
     assert found["incomplete"] == []
     assert found["compared"] > 100
-    assert len(tracking.recorded(paths.tracking_uri, trained).metrics) >= found["compared"]
+    assert (
+        len(tracking.find_run(paths.tracking_uri, trained, model_name=paths.model_name).metrics)
+        >= found["compared"]
+    )
 
     out = repository / "runs" / "again"
     client = mlflow.MlflowClient(f"sqlite:///{repository / 'mlflow.db'}")

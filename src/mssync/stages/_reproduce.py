@@ -44,7 +44,7 @@ class _Origin:
         incomplete: What is missing, a sentence each.
     """
 
-    run: tracking.Recorded
+    run: tracking.TrackedRun
     recipe: Mapping[str, Path]
     incomplete: list[str]
 
@@ -74,7 +74,7 @@ def run(
     alone.
 
     Args:
-        run_id: The run.
+        run_id: The run, as `tracking.find_run` takes it.
         out: Folder to make. Receives code, data, models, and `reproduction.json`.
         paths: Names the MLflow store.
         workspace: Folder that the chain ran in.
@@ -114,7 +114,7 @@ def run(
     _restore_data(out, origin, workspace)
     _run_stages(out, _GENERATOR if origin.weights else _SYNCERS)
     found = _compare(out, origin, tolerance) | {
-        "run_id": run_id,
+        "run_id": origin.run.run_id,
         "lineage": origin.run.tags,
         "incomplete": origin.incomplete,
         "folder": str(out),
@@ -130,7 +130,7 @@ def _origin(run_id: str, paths: Paths, workspace: Path, kept: Path) -> _Origin:
         InputError: If it lacks what no repetition can do without.
     """
     uri = paths.tracking_uri
-    found = tracking.recorded(uri, run_id)
+    found = tracking.find_run(uri, run_id, model_name=paths.model_name)
     for tag in ("git_sha", "dataset_revision", "params_hash"):
         if found.tags.get(tag, "unknown") == "unknown":
             raise InputError(
@@ -143,9 +143,9 @@ def _origin(run_id: str, paths: Paths, workspace: Path, kept: Path) -> _Origin:
             f"its code was changed since the commit {found.tags['git_sha'][:12]} (git_dirty)"
         )
     recipe = {
-        name: tracking.download(uri, run_id, f"{tracking.RECIPE}/{name}", kept)
+        name: tracking.download(uri, found.run_id, f"{tracking.RECIPE}/{name}", kept)
         for name in (_PARAMS, _LOCK)
-        if tracking.has_artifact(uri, run_id, f"{tracking.RECIPE}/{name}")
+        if tracking.has_artifact(uri, found.run_id, f"{tracking.RECIPE}/{name}")
     }
     if _PARAMS not in recipe:
         recipe[_PARAMS] = workspace / _PARAMS

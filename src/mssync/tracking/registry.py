@@ -232,33 +232,6 @@ def _own(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What the store has of a run.
-
-    Attributes:
-        name: Its name.
-        tags: As `lineage_of` gives them.
-        metrics: The last value of each.
-    """
-
-    name: str
-    tags: dict[str, str]
-    metrics: dict[str, float]
-
-
-def recorded(uri: str, run_id: str) -> Recorded:
-    """A run.
-
-    Raises:
-        ToolError: If the store cannot be used, or has no such run.
-    """
-    client = store.client(uri)
-    with store.explained(uri):
-        run = client.get_run(run_id)
-    return Recorded(str(run.info.run_name), _own(run.data.tags), dict(run.data.metrics))
-
-
 def has_artifact(uri: str, run_id: str, artifact: str) -> bool:
     """Whether a run has a file or a folder of that name.
 
