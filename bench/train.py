@@ -280,7 +280,7 @@ def _generation(
 
 def _alone(prepared: Prepared, source_PD: Tensor, audio_AM: Tensor) -> Tensor:
     """Generate on one thread: what is prepared uses one core, and torch's others would wait."""
-    with _one_thread():
+    with devices.one_thread():
         return prepared.generate(source_PD, audio_AM)
 
 
@@ -304,22 +304,12 @@ def _deviation(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
 def _one_core() -> Iterator[None]:
     """This thread, and torch, on one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
     try:
-        with _one_thread():
+        with devices.one_thread():
             yield
     finally:
         os.sched_setaffinity(0, cores)

@@ -1,7 +1,8 @@
 """Where, with how many threads and how precisely torch works."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -46,6 +47,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
         precision: `float32` or `bfloat16`.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, torch has one thread: where steps are small, others only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def constant(values: Sequence[int], device: torch.device) -> Tensor:

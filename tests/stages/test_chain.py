@@ -31,6 +31,7 @@ from mssync.render import payload
 from mssync.render.plots import number
 from mssync.render.report import summary
 from mssync.stages import (
+    _gate,
     _model_card,
     _reproduce,
     build_dataset,
@@ -295,7 +296,7 @@ def test_the_summary_shows_the_result_and_where_to_look(chain):
 def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(chain):
     folder, params = chain.folder, chain.params
     decision_file = folder / "promotion" / "decision.json"
-    decision = json.loads(decision_file.read_text()) | {"decision": promote.PROMOTE}
+    decision = json.loads(decision_file.read_text()) | {"decision": _gate.PROMOTE}
     decision_file.write_text(json.dumps(decision))
     metrics = folder / "evaluation" / "metrics.json"
     for _ in range(2):
@@ -326,7 +327,7 @@ def test_applying_a_promotion_makes_a_champion_that_the_next_evaluation_meets(ch
         for level, entry in report["challenger"]["metrics"]["lse_d"][points].items():
             assert champion_scores[level]["value"] == entry["value"]
     equal = promote.run(folder / "again" / "metrics.json", folder / "d.json", params.promote)
-    assert equal["decision"] == promote.REFUSE
+    assert equal["decision"] == _gate.REFUSE
     assert {row["gain"] for row in equal["metrics"].values()} <= {0, None}  # some have no judge
     assert set(equal["metrics"]) == set(params.promote.metrics)
 
@@ -491,7 +492,7 @@ def registered(chain):
     folder, params = chain.folder, chain.params
     decision = json.loads((folder / "promotion" / "decision.json").read_text())
     chosen = folder / "chosen.json"
-    chosen.write_text(json.dumps(decision | {"decision": promote.PROMOTE}))
+    chosen.write_text(json.dumps(decision | {"decision": _gate.PROMOTE}))
     metrics = folder / "evaluation" / "metrics.json"
     number = promote.apply(chosen, metrics, params.promote, params.paths)
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -602,7 +603,7 @@ def test_a_model_trained_without_a_server_is_promoted_once_there_is_one(
     chosen = workspace / "decision.json"
     chosen.write_text(
         json.dumps(
-            decided | {"decision": promote.PROMOTE, "challenger": {"sha256": sha256, "value": None}}
+            decided | {"decision": _gate.PROMOTE, "challenger": {"sha256": sha256, "value": None}}
         )
     )
     metrics = folder / "evaluation" / "metrics.json"

@@ -112,7 +112,7 @@ class Pack:
 
     @cached_property
     def mean_faces(self) -> NDArray[np.float32]:
-        """The mean face of each clip, (C, 68, 2)."""
+        """The mean face of each clip, (C, 68, 2), in crop sides."""
 
         def fill(means_CX: NDArray[np.float32]) -> None:
             ends_C = np.cumsum(self.frames_C)

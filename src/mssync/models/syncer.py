@@ -6,7 +6,7 @@ points x 2, E embedding.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,7 @@ from torch import Tensor, nn
 from mssync.landmarks import ibug
 from mssync.models.convnext import Tower
 from mssync.models.standardise import Standardise
-
-# `absolute`: positions and log energies, as in the paper. `displacement`: how far points are from
-# the clip's mean face. `relative`: what changes in the window.
-Inputs = Literal["absolute", "displacement", "relative"]
+from mssync.params import SyncerInputs
 
 # Bring changes from sample to sample and from row to row to about the spread of the rest.
 VELOCITY_GAIN = 2.5
@@ -61,7 +58,7 @@ class Syncer(nn.Module):
         blocks: Sequence[int],
         embedding: int,
         mel_bands: int = 26,
-        inputs: Inputs = "absolute",
+        inputs: SyncerInputs = "absolute",
     ) -> None:
         super().__init__()
         self.level = level

@@ -5,7 +5,7 @@ Axes: T frames (25 Hz), A audio rows (100 Hz), M mel bands, P = 68 points, D = 2
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mssync import log, tracking
 from mssync.audio.features import stream_log_mel
-from mssync.device import prepare
+from mssync.device import one_thread, prepare
 from mssync.errors import ClipRejectedError, InputError, ToolError
 from mssync.landmarks import crop, ibug
 from mssync.landmarks.detector import open_backend
@@ -262,22 +262,9 @@ def _generate(
         torch.from_numpy(unit_PD).to(device), (torch.from_numpy(each).to(device) for each in rows)
     )
     told = log.progress(frames, total=recording.frames, what="frames")
-    with _one_thread():
+    # where cores are shared with other programs, two threads took ten times as long as one
+    with one_thread():
         _motion.collect(_finite(told), motion.path, count=recording.frames)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Within, torch has one thread: a frame is so little work that others only wait for each other.
-
-    Where cores are shared with other programs, two threads took ten times as long as one.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _finite(frames: Iterator[torch.Tensor]) -> Iterator[NDArray[np.float32]]:

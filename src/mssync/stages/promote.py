@@ -14,7 +14,7 @@ from mssync import records, tracking
 from mssync.errors import InputError
 from mssync.params import Paths, Promote
 from mssync.stages import _gate
-from mssync.stages._gate import PROMOTE, REFUSE
+from mssync.stages._gate import PROMOTE
 from mssync.tracking import flatten
 
 logger = logging.getLogger(__name__)
@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 GATE = "gate."  # begins the names of the tags that tell a decision
 
 ARTIFACT = "generator"
-
-__all__ = ["ARTIFACT", "PROMOTE", "REFUSE", "apply", "run"]
 
 
 def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:

@@ -134,13 +134,12 @@ def fetch_files(uri: str, run_id: str, folder: str, names: Sequence[str], to: Pa
 
 
 def _told(run: Any) -> TrackedRun:  # noqa: ANN401 - mlflow is untyped
-    tags = {name: text for name, text in run.data.tags.items() if not name.startswith("mlflow.")}
     return TrackedRun(
         run.info.run_id,
         run.info.run_name,
         _when(run.info.start_time),
         dict(run.data.params),
-        tags,
+        store.own_tags(run.data.tags),
         dict(run.data.metrics),
     )
 

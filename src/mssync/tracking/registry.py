@@ -225,11 +225,7 @@ def lineage_of(uri: str, run_id: str) -> dict[str, str]:
     """
     client = store.client(uri)
     with store.explained(uri):
-        return _own(client.get_run(run_id).data.tags)
-
-
-def _own(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
+        return store.own_tags(client.get_run(run_id).data.tags)
 
 
 def has_artifact(uri: str, run_id: str, artifact: str) -> bool:

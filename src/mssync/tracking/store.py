@@ -1,7 +1,7 @@
 """The MLflow store: where it is, and what its errors mean."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ def explained(uri: str) -> Iterator[None]:
     except _store_errors() as error:
         message = f"the MLflow store {address(uri)} (paths.tracking_uri) cannot be used: {error}"
         raise _kind(uri, error)(message) from error
+
+
+def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a run, without those of MLflow itself."""
+    return {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
 
 
 def _kind(uri: str, error: Exception) -> type[ToolError]:

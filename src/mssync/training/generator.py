@@ -375,7 +375,7 @@ class Trainer:
             module.parameters(),
             learning_rate,
             betas=(0.0, 0.999),
-            graphed=self._graph is not None,
+            recorded=self._graph is not None,
         )
 
     def _autocast(self) -> torch.autocast:

@@ -74,7 +74,7 @@ def optimiser(
     parameters: Iterable[nn.Parameter],
     learning_rate: float,
     *,
-    graphed: bool,
+    recorded: bool,
     **options: Any,  # noqa: ANN401 - those of the optimiser
 ) -> torch.optim.Adam:
     """An Adam whose step is one kernel, or a few.
@@ -83,11 +83,11 @@ def optimiser(
         kind: `Adam` or `AdamW`.
         parameters: What it changes.
         learning_rate: At factor 1.
-        graphed: Its rate and counts are tensors on the GPU, which a recorded step reads.
+        recorded: Its rate and counts are tensors on the GPU, which a recorded step reads.
         options: More of its arguments.
     """
     given = list(parameters)
-    if not graphed:
+    if not recorded:
         return kind(given, lr=learning_rate, fused=True, **options)
     rate = torch.tensor(learning_rate, device=given[0].device)
     made = kind(given, lr=rate, fused=True, capturable=True, **options)

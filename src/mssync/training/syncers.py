@@ -27,7 +27,7 @@ from mssync.losses.contrastive import contrastive
 from mssync.losses.infonce import Temperature, info_nce, margin_at
 from mssync.metrics.retrieval import accuracy_at_1
 from mssync.models.syncer import Syncer
-from mssync.params import TrainSyncers
+from mssync.params import SyncerInputs, TrainSyncers
 from mssync.points import ALL, POINT_SETS, PointSetName
 from mssync.tracking import Tracker
 from mssync.trained import checkpoint
@@ -205,7 +205,7 @@ def build_syncer(
         blocks=params.blocks,
         embedding=params.embedding,
         mel_bands=mel_bands,
-        inputs=params.guide_inputs if guide else params.evaluator_inputs,
+        inputs=_inputs(params, guide=guide),
     )
 
 
@@ -262,7 +262,7 @@ def _train_once(network: _Network, setting: _Setting, folder: Path) -> dict[str,
 
 def _windows(network: _Network, setting: _Setting, split: str, *, valid_only: bool) -> Windows:
     params = setting.params
-    inputs = params.guide_inputs if network.guide else params.evaluator_inputs
+    inputs = _inputs(params, guide=network.guide)
     return Windows(
         setting.packs[split],
         level=network.level,
@@ -271,6 +271,10 @@ def _windows(network: _Network, setting: _Setting, split: str, *, valid_only: bo
         device=setting.device,
         from_mean=inputs == "displacement",
     )
+
+
+def _inputs(params: TrainSyncers, *, guide: bool) -> SyncerInputs:
+    return params.guide_inputs if guide else params.evaluator_inputs
 
 
 def _largest(pairs: Pairs, params: TrainSyncers) -> int:
@@ -345,7 +349,7 @@ class _Training:
                 self.trained.parameters(),
                 params.learning_rate,
                 weight_decay=params.weight_decay,
-                graphed=self._graph is not None,
+                recorded=self._graph is not None,
             )
         }
         self._val = self._validation()
