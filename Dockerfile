@@ -5,8 +5,11 @@
 # TORCH_BACKEND a build of torch: cpu, cu130, ...
 # TORCH_INDEX   where torch comes from, for a network without PyTorch's own index
 #               (https://pypi.org/simple has the CUDA 13.0 build)
+# WEIGHTS       fetch: bring face_alignment's weights (190 MB), checked, from where their makers keep
+#               them; none: they lie on a volume
 # Works with BuildKit from Docker 20.10 on: no `syntax` line, no heredocs, no `COPY --link`.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG WEIGHTS=none
 
 FROM ${BASE_IMAGE} AS dependencies
 ARG TORCH_BACKEND=cpu
@@ -43,11 +46,23 @@ RUN pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist . \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index \
        --root /library dist/*.whl
 
+FROM ${BASE_IMAGE} AS weights-none
+RUN mkdir -p /opt/weights
+
+FROM ${BASE_IMAGE} AS weights-fetch
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=library /library/opt/venv /opt/venv
+RUN /opt/venv/bin/mssync weights --fetch --folder /opt/weights
+
+# hadolint ignore=DL3006
+FROM weights-${WEIGHTS} AS weights
+
 FROM ${BASE_IMAGE}
 # Any user of group 0 may write here, and a mounted volume may take its place.
 WORKDIR /workspace
 RUN chmod 0775 /workspace
 COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=weights /opt/weights /opt/weights
 COPY --from=library /library/opt/venv /opt/venv
 # A cluster gives an arbitrary user id, which has no name and no home; only /tmp and volumes can be
 # written. getpass.getuser() reads LOGNAME.
@@ -60,6 +75,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     NUMBA_CACHE_DIR=/tmp/.cache/numba \
     TORCH_HOME=/tmp/.cache/torch \
     MSSYNC_MEDIA=/workspace/media \
+    MSSYNC_WEIGHTS=/opt/weights \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     DVC_NO_ANALYTICS=1 \

@@ -17,7 +17,7 @@ IMAGE ?= mssync:dev
 IN_IMAGE := Dockerfile .dockerignore pyproject.toml requirements.lock requirements-dev.lock requirements/torch.txt README.md LICENSE src
 GIT_SHA = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 GIT_DIRTY = $(if $(filter unknown,$(GIT_SHA)),unknown,$(if $(shell git status --porcelain -- $(IN_IMAGE)),true,false))
-BUILD_ARGS = GIT_SHA GIT_DIRTY $(foreach name,BASE_IMAGE TORCH_BACKEND TORCH_INDEX,$(if $($(name)),$(name)))
+BUILD_ARGS = GIT_SHA GIT_DIRTY $(foreach name,BASE_IMAGE TORCH_BACKEND TORCH_INDEX WEIGHTS,$(if $($(name)),$(name)))
 NEEDS_DOCKER = $(DOCKER) info >/dev/null 2>&1 || { echo "an image needs a Docker engine, and none answers '$(DOCKER) info': start or install Docker; on a CI machine without it: eval \"\$$(.ci/docker-engine start)\"" >&2; exit 1; }
 
 .PHONY: help setup demo test check format repro retry funnel links dag mlflow lock image test-image \
@@ -73,7 +73,7 @@ mlflow: setup ## Serve the MLflow pages of a run on http://127.0.0.1:5000 (NAME=
 lock: setup ## Make the locks anew (ARGS=--upgrade: newest versions)
 	@requirements/lock.sh $(ARGS)
 
-image: ## Build the container image (IMAGE=mssync:dev, BASE_IMAGE=, TORCH_BACKEND=, TORCH_INDEX=)
+image: ## Build the container image (IMAGE=mssync:dev, BASE_IMAGE=, TORCH_BACKEND=, TORCH_INDEX=, WEIGHTS=fetch)
 	@$(NEEDS_DOCKER)
 	@DOCKER_BUILDKIT=1 $(DOCKER) build $(foreach name,$(BUILD_ARGS),--build-arg "$(name)=$($(name))") --tag "$(IMAGE)" .
 

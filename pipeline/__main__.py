@@ -22,6 +22,7 @@ app = typer.Typer(
 
 IMAGE = "MSSYNC_IMAGE"
 DEMO = Path("runs/pipeline")
+RESOURCES = Path(__file__).with_name("resources.yaml")
 Shards = Annotated[int, typer.Option(help="Parts that the list is cut into, at most 64.")]
 Image = Annotated[str, typer.Option(envvar=IMAGE, help="Image of every step.")]
 
@@ -34,9 +35,14 @@ def compile_graph(
         Path, typer.Option(help="Parameter file; its values are the inputs' defaults.")
     ] = Path("params.cluster.yaml"),
     image: Image = "mssync:dev",
+    resources: Annotated[
+        Path,
+        typer.Option(help="What every step asks of the cluster.", show_default="pipeline's own"),
+    ] = RESOURCES,
 ) -> None:
     """Write the pipeline as a file that Kubeflow Pipelines takes."""
-    from pipeline import compiling, graph, resources
+    from pipeline import compiling, graph
+    from pipeline import resources as asking
 
     name, _, digest = image.partition("@")
     if not digest:
@@ -45,9 +51,10 @@ def compile_graph(
             "them",
             name,
         )
-    environment = resources.caches(resources.WORKSPACE)
+    environment = asking.caches(asking.WORKSPACE)
     environment |= {"MSSYNC_IMAGE_DIGEST": digest} if digest else {}
-    built = graph.build(load(params), graph.Target(image, environment), shards=shards)
+    table = asking.load(resources, steps=graph.steps())
+    built = graph.build(load(params), graph.Target(image, environment, table), shards=shards)
     compiling.write(built, output)
     typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {shards} shards")
 
@@ -84,6 +91,13 @@ def run_local(
     apply_promotion: Annotated[
         bool, typer.Option("--apply-promotion", help="Write a promotion into the registry.")
     ] = False,
+    dvc_remote: Annotated[
+        str, typer.Option(help="Where this version of the data is pushed; default: nowhere.")
+    ] = "",
+    repeat: Annotated[
+        bool,
+        typer.Option("--repeat", help="Work also if nothing changed since the last finished run."),
+    ] = False,
 ) -> None:
     """Run the whole graph on this machine, without a cluster."""
     from mssync.demo import chain
@@ -108,6 +122,8 @@ def run_local(
         source_base=source_base,
         shards=shards,
         apply_promotion=apply_promotion,
+        dvc_remote=dvc_remote,
+        repeat=repeat,
     )
     typer.echo(report.summary(folder))
     typer.echo(f"Reports:  {reports}")

@@ -1,5 +1,7 @@
 """The graph: the list cut into shards, three data steps for each, then the chain.
 
+A run that is given what the last finished one was given ends after its first step.
+
 Shards are unrolled when the graph is compiled: plain tasks get the retries, the exit handler and
 the status that a loop's iterations do not get on the engine.
 """
@@ -26,10 +28,13 @@ from mssync.steps import Shard
 from pipeline import resources
 from pipeline.steps.gather import gather
 from pipeline.steps.notify import notify
+from pipeline.steps.publish import publish
 from pipeline.steps.shard import shard
 
 NAME = "mssync"
 MAX_SHARDS = 64
+DATA_STAGES = ("download_videos", "extract_landmarks", "extract_audio")
+ENGINE_STEPS = ("shard", "gather", "publish", "notify")
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,13 @@ class Target:
     Attributes:
         image: Image of every step.
         environment: Variables of every step, fixed when the graph is compiled.
-        cluster: Ask for resources, claims and retries; a local runner has none of them.
+        table: What every step asks of a cluster; None for a local runner, which has no claims,
+            secrets or retries either.
     """
 
     image: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    cluster: bool = True
+    table: resources.Table | None = None
 
 
 def check_shards(count: int) -> None:
@@ -57,12 +63,15 @@ def check_shards(count: int) -> None:
         raise InputError(f"a list is cut into 1 to {MAX_SHARDS} shards, found {count}")
 
 
+def steps() -> frozenset[str]:
+    """Names of all steps: the stages, and what only the engine needs."""
+    return frozenset({*stage_names(), *ENGINE_STEPS})
+
+
 def reports(shards: int) -> list[str]:
     """Names of the reports that the steps of a whole run leave, but that of the exit handler."""
-    data = ("download_videos", "extract_landmarks", "extract_audio")
-    parts = [f"{name}-{Shard(index, shards)}" for name in data for index in range(shards)]
-    others = [name for name in stage_names() if name not in data]
-    return ["shard", *parts, "gather", *others]
+    parts = [f"{name}-{Shard(index, shards)}" for name in DATA_STAGES for index in range(shards)]
+    return [*parts, *sorted(steps() - {*DATA_STAGES, "notify"})]
 
 
 def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
@@ -91,9 +100,9 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
         task.set_caching_options(enable_caching=False)
         for variable, value in target.environment.items():
             task.set_env_variable(variable, value)
-        if target.cluster:
+        if target.table:
             task.set_display_name(label or name.replace("_", "-"))
-            resources.ask(task, name, params)
+            resources.ask(task, name, target.table, params)
         return task
 
     @dsl.pipeline(name=NAME)
@@ -102,6 +111,8 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
         workspace: str = resources.WORKSPACE,
         source_base: str = "",
         apply_promotion: bool = False,
+        dvc_remote: str = "",
+        repeat: bool = False,
         run: dict[str, Any] = defaults["run"],
         paths: dict[str, Any] = defaults["paths"],
         download_videos: dict[str, Any] = defaults["download_videos"],
@@ -120,6 +131,8 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
             workspace: Folder that all steps share.
             source_base: Folder or URL that relative sources start from; empty: where the list is.
             apply_promotion: Write a promotion into the model registry.
+            dvc_remote: Where the version of the data is pushed (`s3://...`); empty: nowhere.
+            repeat: Work also if nothing changed since the last finished run of the workspace.
             run: Seed, device, threads, workers.
             paths: MLflow store, experiment, name of the registered model.
             download_videos: Fetching and cutting.
@@ -131,13 +144,18 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
             evaluate: Scores, plots, gallery.
             promote: When a challenger replaces the champion.
         """
-        with dsl.ExitHandler(ready(notify(workspace=workspace), "notify"), name="chain"):
+        with dsl.ExitHandler(
+            ready(notify(workspace=workspace, paths=paths), "notify"), name="chain"
+        ):
             cut = ready(
                 shard(
                     workspace=workspace,
                     sources=sources,
                     source_base=source_base,
                     shards=shards,
+                    repeat=repeat,
+                    apply_promotion=apply_promotion,
+                    dvc_remote=dvc_remote,
                     run=run,
                     paths=paths,
                     download_videos=download_videos,
@@ -151,103 +169,107 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
                 ),
                 "shard",
             )
-            extracted = []
-            for index in range(shards):
-                part = str(Shard(index, shards))
-                fetched = ready(
-                    components.download_videos.download_videos(
-                        workspace=workspace,
-                        shard=part,
-                        source_base=cut.outputs["source_base"],
-                        params=download_videos,
-                        run=run,
-                    ),
-                    "download_videos",
-                    f"download-videos {part}",
-                )
-                for name, extract, section in (
-                    (
-                        "extract_landmarks",
-                        components.extract_landmarks.extract_landmarks,
-                        extract_landmarks,
-                    ),
-                    ("extract_audio", components.extract_audio.extract_audio, extract_audio),
-                ):
-                    task = extract(
-                        workspace=workspace,
-                        shard=part,
-                        manifest=fetched.outputs["manifest"],
-                        params=section,
-                        run=run,
+            with dsl.If(cut.outputs["Output"] == "work", name="work"):
+                extracted = []
+                for index in range(shards):
+                    part = str(Shard(index, shards))
+                    fetched = ready(
+                        components.download_videos.download_videos(
+                            workspace=workspace,
+                            shard=part,
+                            source_base=cut.outputs["base"],
+                            params=download_videos,
+                            run=run,
+                        ),
+                        "download_videos",
+                        f"download-videos {part}",
                     )
-                    label = f"{name.replace('_', '-')} {part}"
-                    extracted.append(ready(task, name, label))
-            gathered = ready(
-                gather(
-                    workspace=workspace,
-                    shards=shards,
-                    download_videos=download_videos,
-                    extract_landmarks=extract_landmarks,
-                    extract_audio=extract_audio,
-                ).after(*extracted),
-                "gather",
-            )
-            dataset = ready(
-                components.build_dataset.build_dataset(
-                    workspace=workspace,
-                    manifest=gathered.outputs["manifest"],
-                    landmarks=gathered.outputs["landmarks"],
-                    audio=gathered.outputs["audio"],
-                    params=build_dataset,
-                    run=run,
-                ),
-                "build_dataset",
-            ).outputs["dataset"]
-            syncers = ready(
-                components.train_syncers.train_syncers(
-                    workspace=workspace,
-                    dataset=dataset,
-                    params=train_syncers,
-                    run=run,
-                    paths=paths,
-                    params_hash=cut.outputs["params_hash"],
-                ),
-                "train_syncers",
-            ).outputs["syncers"]
-            generator = ready(
-                components.train_generator.train_generator(
-                    workspace=workspace,
-                    dataset=dataset,
-                    syncers=syncers,
-                    params=train_generator,
-                    run=run,
-                    paths=paths,
-                    params_hash=cut.outputs["params_hash"],
-                ),
-                "train_generator",
-            ).outputs["generator"]
-            scores = ready(
-                components.evaluate.evaluate(
-                    workspace=workspace,
-                    dataset=dataset,
-                    syncers=syncers,
-                    generator=generator,
-                    params=evaluate,
-                    run=run,
-                    paths=paths,
-                ),
-                "evaluate",
-            ).outputs["scores"]
-            ready(
-                components.promote.promote(
-                    workspace=workspace,
-                    scores=scores,
-                    params=promote,
-                    paths=paths,
-                    apply=apply_promotion,
-                ),
-                "promote",
-            )
+                    for name, extract, section in (
+                        (
+                            "extract_landmarks",
+                            components.extract_landmarks.extract_landmarks,
+                            extract_landmarks,
+                        ),
+                        ("extract_audio", components.extract_audio.extract_audio, extract_audio),
+                    ):
+                        task = extract(
+                            workspace=workspace,
+                            shard=part,
+                            manifest=fetched.outputs["manifest"],
+                            params=section,
+                            run=run,
+                        )
+                        label = f"{name.replace('_', '-')} {part}"
+                        extracted.append(ready(task, name, label))
+                gathered = ready(
+                    gather(
+                        workspace=workspace,
+                        shards=shards,
+                        download_videos=download_videos,
+                        extract_landmarks=extract_landmarks,
+                        extract_audio=extract_audio,
+                    ).after(*extracted),
+                    "gather",
+                )
+                dataset = ready(
+                    components.build_dataset.build_dataset(
+                        workspace=workspace,
+                        manifest=gathered.outputs["manifest"],
+                        landmarks=gathered.outputs["landmarks"],
+                        audio=gathered.outputs["audio"],
+                        params=build_dataset,
+                        run=run,
+                    ),
+                    "build_dataset",
+                ).outputs["dataset"]
+                published = ready(
+                    publish(workspace=workspace, dataset=dataset, remote=dvc_remote), "publish"
+                )
+                syncers = ready(
+                    components.train_syncers.train_syncers(
+                        workspace=workspace,
+                        dataset=dataset,
+                        params=train_syncers,
+                        run=run,
+                        paths=paths,
+                        params_hash=cut.outputs["params_hash"],
+                    ).after(published),
+                    "train_syncers",
+                ).outputs["syncers"]
+                generator = ready(
+                    components.train_generator.train_generator(
+                        workspace=workspace,
+                        dataset=dataset,
+                        syncers=syncers,
+                        params=train_generator,
+                        run=run,
+                        paths=paths,
+                        params_hash=cut.outputs["params_hash"],
+                    ),
+                    "train_generator",
+                ).outputs["generator"]
+                scores = ready(
+                    components.evaluate.evaluate(
+                        workspace=workspace,
+                        dataset=dataset,
+                        syncers=syncers,
+                        generator=generator,
+                        params=evaluate,
+                        run=run,
+                        paths=paths,
+                    ),
+                    "evaluate",
+                ).outputs["scores"]
+                ready(
+                    components.promote.promote(
+                        workspace=workspace,
+                        scores=scores,
+                        params=promote,
+                        paths=paths,
+                        apply=apply_promotion,
+                    ),
+                    "promote",
+                )
 
     pipeline: Callable[..., Any] = mssync
     return pipeline

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from kfp import local
 from kfp.components import load_component_from_file
 
-from mssync import steps
+from mssync import finished, steps
 from mssync.demo.chain import KUBEFLOW, ORIGIN, warn_of_another_list
 from mssync.errors import InputError, StageFailedError, ToolError
 from mssync.lists.sources import fetch_list, scheme_of, without_secrets
@@ -63,6 +63,8 @@ def run(
     source_base: str = "",
     shards: int = 1,
     apply_promotion: bool = False,
+    dvc_remote: str = "",
+    repeat: bool = False,
 ) -> Path:
     """Run the whole graph; called again on the same workspace, it goes on from what is finished.
 
@@ -73,6 +75,8 @@ def run(
         source_base: Folder or URL that relative sources start from; empty: the list's folder.
         shards: Parts that the list is cut into.
         apply_promotion: Write a promotion into the model registry.
+        dvc_remote: Where the version of the data is pushed; empty: nowhere.
+        repeat: Work also if nothing changed since the last finished run of the workspace.
 
     Returns:
         The folder of the run's reports.
@@ -110,7 +114,7 @@ def run(
         else:
             runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(root), raise_on_error=True)
-        target = graph.Target(where.image, environment, cluster=False)
+        target = graph.Target(where.image, environment)
         compiling.write(graph.build(params, target, shards=shards), reports / PIPELINE)
         pipeline = load_component_from_file(str(reports / PIPELINE))
         with _followed(reports / LOG), _no_step_left():
@@ -120,14 +124,18 @@ def run(
                     workspace=str(workspace),
                     source_base=base,
                     apply_promotion=apply_promotion,
+                    dvc_remote=dvc_remote,
+                    repeat=repeat,
                 )
             # ValueError: a step that ended too soon for the runner to see has left no output
             except (RuntimeError, ValueError) as error:
                 raise StageFailedError(_told(reports, str(error))) from error
             except KeyboardInterrupt as error:
                 raise StageFailedError(_told(reports, "the run was stopped")) from error
+    given = finished.given_to(reports)
+    expected = ["shard"] if given and given.like else graph.reports(shards)
     # a container that is gone before it is asked counts as a success for the runner
-    if not all((reports / name / steps.DONE).exists() for name in graph.reports(shards)):
+    if not all((reports / name / steps.DONE).exists() for name in expected):
         raise StageFailedError(_told(reports, "a step ended without a report"))
     return reports
 

@@ -1,55 +1,109 @@
-"""What every step asks of the cluster: one table, and how it is written onto a task."""
+"""What every step asks of the cluster: a table in a file, and how a row is written onto a task."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+from pydantic import Field, model_validator
 
-from mssync.params import Params
+from mssync.errors import ParamsError
+from mssync.params import Params, Section, load_as
 from mssync.steps import RUN_ID
 
 WORKSPACE = "/workspace"
 CLAIM = "mssync-workspace"
 USER = 10001
-_GPU = "nvidia.com/gpu"
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a step asks for.
-
-    Attributes:
-        cpu: Cores, requested; no limit, so that an idle machine is used.
-        memory: Requested and the limit.
-        timeout_s: Longest time of one try.
-        retries: Tries after the first; a step goes on from what it had finished.
-        gpu: Takes a GPU where the parameters say `cuda`.
-        shared_memory: Size of /dev/shm; empty: the machine's default.
-    """
-
-    cpu: str
-    memory: str
-    timeout_s: int
-    retries: int = 2
-    gpu: bool = False
-    shared_memory: str = ""
-
-
-_HOUR_S = 3600
-TABLE: Mapping[str, Resources] = {
-    "shard": Resources("500m", "1Gi", _HOUR_S),
-    "download_videos": Resources("1", "2Gi", 24 * _HOUR_S),
-    "extract_landmarks": Resources("4", "8Gi", 24 * _HOUR_S, gpu=True),
-    "extract_audio": Resources("2", "4Gi", 12 * _HOUR_S),
-    "gather": Resources("1", "4Gi", 2 * _HOUR_S),
-    "build_dataset": Resources("2", "32Gi", 6 * _HOUR_S),
-    "train_syncers": Resources("8", "64Gi", 7 * 24 * _HOUR_S, gpu=True, shared_memory="8Gi"),
-    "train_generator": Resources("8", "64Gi", 7 * 24 * _HOUR_S, gpu=True, shared_memory="8Gi"),
-    "evaluate": Resources("4", "32Gi", 6 * _HOUR_S, gpu=True),
-    "promote": Resources("500m", "2Gi", _HOUR_S),
-    "notify": Resources("100m", "512Mi", _HOUR_S // 2, retries=0),
+_KEYS = {
+    "access-key-id": "AWS_ACCESS_KEY_ID",
+    "secret-access-key": "AWS_SECRET_ACCESS_KEY",
+    "endpoint-url": "AWS_ENDPOINT_URL",
+    "region": "AWS_DEFAULT_REGION",
 }
+# Step -> secret -> its keys, and the variables that they become; a secret may be missing.
+SECRETS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "shard": {"mssync-sources": _KEYS},
+    "download_videos": {"mssync-sources": _KEYS},
+    "publish": {"mssync-dvc-remote": _KEYS},
+    "notify": {"mssync-webhook": {"url": "MSSYNC_WEBHOOK_URL"}},
+}
+
+# As Kubernetes writes them: cores or thousandths, bytes by powers of 2 or 10.
+Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d{1,3})?|\d+m)$")]
+Bytes = Annotated[str, Field(pattern=r"^[1-9]\d*(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Toleration(Section):
+    """A taint that a pod puts up with, as Kubernetes writes it."""
+
+    key: str
+    operator: Literal["Exists", "Equal"]
+    value: str
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"]
+
+
+class Pool(Section):
+    """Machines that steps run on."""
+
+    accelerator: str = Field(description="Name of the GPUs as a resource; empty: it has none.")
+    node_selector: dict[str, str] = Field(description="Labels that a machine must have.")
+    tolerations: list[Toleration]
+
+
+class Asked(Section):
+    """What a step asks for."""
+
+    cpu: Cores = Field(description="Requested; no limit, so that an idle machine is used.")
+    memory: Bytes = Field(description="Requested, and the limit.")
+    timeout_s: Annotated[int, Field(ge=1)] = Field(description="Longest time of one try.")
+    retries: Count = Field(description="Tries after the first.")
+    gpus: Count = Field(description="Where the parameters say `cuda` and the step uses torch.")
+    temporary: Bytes = Field(description="Most that may lie in /tmp.")
+    shared_memory: Bytes | Literal[""] = Field(
+        description="Size of /dev/shm; empty: the machine's default."
+    )
+    pool: str
+    gpu_pool: str = Field(description="The pool where it takes a GPU.")
+
+
+class Table(Section):
+    """What all steps ask for; complete, so that the file alone tells."""
+
+    pools: dict[str, Pool]
+    steps: dict[str, Asked]
+
+    @model_validator(mode="after")
+    def _pools_are_there(self) -> "Table":
+        for name, asked in self.steps.items():
+            for pool in (asked.pool, asked.gpu_pool):
+                if pool not in self.pools:
+                    raise ValueError(f"{name} names the pool {pool!r}: pools has none")
+            if asked.gpus and not self.pools[asked.gpu_pool].accelerator:
+                raise ValueError(
+                    f"{name} takes GPUs of the pool {asked.gpu_pool!r}, whose accelerator is empty"
+                )
+        return self
+
+
+def load(path: Path, *, steps: frozenset[str]) -> Table:
+    """Read a table.
+
+    Args:
+        path: The file.
+        steps: All steps of the graph: each must have its row.
+
+    Raises:
+        ParamsError: If it does not fit the schema, or is not of these steps.
+    """
+    table = load_as(Table, path, option="--resources")
+    if unlike := steps ^ table.steps.keys():
+        raise ParamsError(
+            f"{path}: expected a row for each of {', '.join(sorted(steps))}; missing or unknown: "
+            f"{', '.join(sorted(unlike))}"
+        )
+    return table
 
 
 def caches(workspace: str) -> dict[str, str]:
@@ -60,33 +114,49 @@ def caches(workspace: str) -> dict[str, str]:
     }
 
 
-def wants_gpu(name: str, params: Params) -> bool:
-    """Whether a step takes a GPU: those that use torch, where the parameters say `cuda`."""
+def gpus(name: str, asked: Asked, params: Params) -> int:
+    """GPUs that a step takes: those that use torch, where the parameters say `cuda`."""
     on_torch = name != "extract_landmarks" or params.extract_landmarks.backend == "face_alignment"
-    return TABLE[name].gpu and on_torch and params.run.device == "cuda"
+    return asked.gpus if on_torch and params.run.device == "cuda" else 0
 
 
-def ask(task: PipelineTask, name: str, params: Params) -> None:
+def ask(task: PipelineTask, name: str, table: Table, params: Params) -> None:
     """Write a step's row of the table, and what all pods share, onto its task."""
-    wanted = TABLE[name]
-    task.set_cpu_request(wanted.cpu)
-    task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
-    if wants_gpu(name, params):
-        task.set_accelerator_type(_GPU).set_accelerator_limit(1)
-    if wanted.retries:
-        task.set_retry(wanted.retries, backoff_duration="30s", backoff_factor=2.0)
-    kubernetes.set_timeout(task, wanted.timeout_s)
+    asked = table.steps[name]
+    taken = gpus(name, asked, params)
+    pool = table.pools[asked.gpu_pool if taken else asked.pool]
+    task.set_cpu_request(asked.cpu)
+    task.set_memory_request(asked.memory).set_memory_limit(asked.memory)
+    if taken:
+        task.set_accelerator_type(pool.accelerator).set_accelerator_limit(taken)
+    for label, value in pool.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for toleration in pool.tolerations:
+        kubernetes.add_toleration(
+            task,
+            key=toleration.key,
+            operator=toleration.operator,
+            value=toleration.value or None,
+            effect=toleration.effect or None,
+        )
+    if asked.retries:
+        task.set_retry(asked.retries, backoff_duration="30s", backoff_factor=2.0)
+    kubernetes.set_timeout(task, asked.timeout_s)
     kubernetes.mount_pvc(task, pvc_name=CLAIM, mount_path=WORKSPACE)
     # all that is written outside the workspace
-    kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path="/tmp")
-    if wanted.shared_memory:
+    kubernetes.empty_dir_mount(
+        task, volume_name="tmp", mount_path="/tmp", size_limit=asked.temporary
+    )
+    if asked.shared_memory:
         kubernetes.empty_dir_mount(
             task,
             volume_name="shared-memory",
             mount_path="/dev/shm",
             medium="Memory",
-            size_limit=wanted.shared_memory,
+            size_limit=asked.shared_memory,
         )
+    for secret, keys in SECRETS.get(name, {}).items():
+        kubernetes.use_secret_as_env(task, secret, dict(keys), optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
     # not a parameter: the same step would look like another in every run
     kubernetes.use_field_path_as_env(task, RUN_ID, "metadata.labels['pipeline/runid']")

@@ -98,3 +98,11 @@ def tracked_runs():
 @pytest.fixture
 def store(tmp_path):
     return MediaStore(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow database without a run, to copy: MLflow takes seconds to make one."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path

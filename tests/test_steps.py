@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mssync import steps
+from mssync import ending, steps
 from mssync.errors import InputError
 
 BODY = """
@@ -157,7 +157,7 @@ def test_a_step_that_is_killed_has_no_report_and_that_is_said(start, tmp_path, m
     (failure,) = steps.failures(run)
     assert (failure.reason, failure.shard) == ("killed", "2-of-3")
     monkeypatch.setenv(steps.RUN_ID, "run-1")
-    told = steps.account(tmp_path / "shared", "FAILED")
+    told = ending.markdown(ending.of_run(tmp_path / "shared", "FAILED"))
     assert "train_syncers, shard 2-of-3: killed: no report: killed" in told
 
 
@@ -179,11 +179,6 @@ def test_a_workspace_that_cannot_be_written_is_told_as_such(start, tmp_path):
 def test_a_shard_works_in_a_folder_of_its_own(start, tmp_path):
     succeed(start('open("here", "w").close()', shard="2-of-3"))
     assert (tmp_path / "shared" / "shards" / "of-3" / "2" / "here").exists()
-
-
-def test_a_run_in_which_no_step_began_is_not_called_well(tmp_path):
-    assert "a step that never began" in steps.account(tmp_path, "FAILED", "image not found")
-    assert "All steps ended well" in steps.account(tmp_path, "SUCCEEDED")
 
 
 class Artifact:

@@ -1,5 +1,7 @@
 """Last step, whatever happened before: say how the run ended, and why."""
 
+from typing import Any
+
 from kfp import dsl
 
 from components._base import step
@@ -9,18 +11,23 @@ from components._base import step
 def notify(
     workspace: str,
     status: dsl.PipelineTaskFinalStatus,
+    paths: dict[str, Any],
     report: dsl.Output[dsl.Markdown],
 ) -> None:
-    """Report how the run ended: which steps failed, for which reason, with the end of their logs.
+    """Tell people, MLflow and a webhook how the run ended, and remember it if it ended well.
 
     Args:
         workspace: Folder that all steps share.
         status: How the engine says that the other steps ended.
-        report: The same for people.
+        paths: The `paths` section of the parameters.
+        report: Which steps failed, for which reason, with the end of their logs.
     """
-    from mssync import log, steps
+    from mssync import log
 
     log.set_up()
     from pathlib import Path
 
-    Path(report.path).write_text(steps.account(Path(workspace), status.state, status.error_message))
+    from mssync import ending
+
+    told = ending.tell(Path(workspace), status.state, status.error_message, paths)
+    Path(report.path).write_text(told)

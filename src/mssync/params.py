@@ -580,25 +580,39 @@ def load(path: Path) -> Params:
         ParamsError: If the file is missing, is not YAML or does not fit the schema. The message
             names every wrong field, the value found and the bound.
     """
+    return load_as(Params, path, option="--params")
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load_as(section: type[S], path: Path, *, option: str) -> S:
+    """Read and validate a file of settings.
+
+    Args:
+        section: Their schema.
+        path: The file.
+        option: Of the command line, that names another file.
+
+    Raises:
+        ParamsError: As for `load`.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         raise ParamsError(
-            f"{path} does not exist. Run from the project's folder, or name the file: --params FILE"
+            f"{path} does not exist. Run from the project's folder, or name the file: {option} FILE"
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParamsError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ParamsError(f"{path} must hold sections, found {type(content).__name__}")
-    return validate(Params, content, name=str(path))
+    return validate(section, content, name=str(path))
 
 
 def text(params: Params) -> str:
     """The values as a parameter file."""
     return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
-
-
-S = TypeVar("S", bound=Section)
 
 
 def validate(section: type[S], content: Mapping[str, Any], *, name: str) -> S:

@@ -164,42 +164,6 @@ def failures(run: Path) -> list[Failure]:
     return found
 
 
-def account(workspace: Path, state: str, message: str = "") -> str:
-    """How a run ended, for people: Markdown, and the same in the log.
-
-    Args:
-        workspace: Folder that all steps share.
-        state: How the engine says that it ended: `SUCCEEDED`, `FAILED`, `CANCELLED`.
-        message: The engine's own words.
-    """
-    run = run_folder(workspace)
-    failed = failures(run)
-    if state != "SUCCEEDED" and not failed:
-        begun = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{BEGUN}")))
-        failed = [
-            Failure(
-                "a step that never began",
-                "",
-                KILLED,
-                "no report: its image could not be pulled, no machine could take it, or it could "
-                f"not write {run}; its own log says more. Begun: {begun or 'none'}",
-                [],
-            )
-        ]
-    for failure in failed:
-        logger.error("%s", failure)
-    lines = [f"# Run {run.name}: {state}", ""]
-    if message:
-        lines += [f"The engine says: {message}", ""]
-    for failure in failed:
-        lines += [f"- **{failure}**", ""]
-        if failure.log:
-            lines += ["```", *failure.log, "```", ""]
-    if not failed:
-        lines += ["All steps ended well.", ""]
-    return "\n".join(lines)
-
-
 def refer(artifact: Artifact, path: Path, **facts: str | float) -> None:
     """Make an artifact stand for what is in the workspace: its path, and what is known of it.
 

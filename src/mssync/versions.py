@@ -1,6 +1,7 @@
 """Revision of the dataset, version of the code, and DVC: the only file that calls dvc."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -8,13 +9,16 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import yaml
 
 from mssync import records
-from mssync.errors import ToolError
+from mssync.errors import InputError, ToolError
 from mssync.ledger import Decision
+
+logger = logging.getLogger(__name__)
 
 # Which part holds a clip is nothing that a model sees.
 _SEEN = (
@@ -166,6 +170,47 @@ def init_workspace(folder: Path, *, cache: Path) -> None:
     for setting in ("core.analytics", "core.check_update"):
         dvc(folder, "config", setting, "false")
     dvc(folder, "cache", "dir", str(cache))
+
+
+PUBLISHED = Path("data.dvc")
+_REMOTE = "published"
+# Whose list it is, and who wants out, are not part of a version.
+_UNPUBLISHED = ("/data/sources.csv", "/data/takedown.csv", "/data/.*.writing")
+
+
+def publish(workspace: Path, *, remote: str) -> str:
+    """Keep `data/` as a version of DVC, without git and without a stage, and push it.
+
+    `data.dvc` then names the version: `dvc pull` beside it brings the data back. Files are linked
+    into DVC's cache where the file system can.
+
+    Args:
+        workspace: Its `data/` holds the dataset, its parts and the manifest.
+        remote: URL of a remote; empty: nothing is pushed. Keys come from the environment
+            (`AWS_ACCESS_KEY_ID` and the like), never from the URL.
+
+    Returns:
+        DVC's digest of the data.
+
+    Raises:
+        InputError: If the remote's URL holds a password.
+        ToolError: If DVC fails.
+    """
+    if "@" in urlsplit(remote).netloc:
+        raise InputError(
+            "the DVC remote's URL holds a user name or password: put them into the secret that the "
+            "step gets (manifests/README.md), and leave them out of the URL"
+        )
+    init_workspace(workspace, cache=Path("cache"))
+    dvc(workspace, "config", "cache.type", "reflink,hardlink,symlink,copy")
+    (workspace / ".dvcignore").write_text("\n".join(_UNPUBLISHED) + "\n")
+    dvc(workspace, "add", "data")
+    if remote:
+        dvc(workspace, "remote", "add", "--force", "--default", _REMOTE, remote)
+        dvc(workspace, "push", "--remote", _REMOTE, str(PUBLISHED))
+    md5 = _published_md5(workspace)
+    logger.info("the data are %s %s", md5, f"in {remote}" if remote else "in this workspace alone")
+    return md5
 
 
 @dataclass(frozen=True)
@@ -323,12 +368,13 @@ def lineage(
         dataset_revision: Of the dataset it is trained or scored on.
         params_hash: Of the whole parameter file's values.
         seed: Seed of the run.
-        workspace: Folder whose `dvc.lock`, where there is one, names the dataset's DVC hash.
+        workspace: Folder whose `dvc.lock` or `data.dvc`, where there is one, names the DVC hash of
+            the dataset, or of all data.
     """
     tags = {
         **code_version(Path(__file__).parent),
         "dataset_revision": dataset_revision,
-        "dataset_dvc_md5": _dvc_md5(workspace, "build-dataset"),
+        "dataset_dvc_md5": _dvc_md5(workspace, "build-dataset") or _published_md5(workspace),
         "params_hash": params_hash,
         "seed": str(seed),
         "image_digest": os.environ.get("MSSYNC_IMAGE_DIGEST", ""),
@@ -345,3 +391,11 @@ def _dvc_md5(workspace: Path, stage: str) -> str:
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return ""
     return next((str(out["md5"]) for out in outs if str(out.get("md5", "")).endswith(".dir")), "")
+
+
+def _published_md5(workspace: Path) -> str:
+    """DVC's hash of what `publish` kept; empty where it did not."""
+    try:
+        return str(yaml.safe_load((workspace / PUBLISHED).read_text())["outs"][0]["md5"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError):
+        return ""

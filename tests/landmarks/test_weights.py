@@ -170,3 +170,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"the folder .*/file/weights cannot be made: Not a dir"):
         weights.fetch([], tmp_path / "file" / "weights")
+
+
+def test_what_an_image_brings_is_used_where_pytorch_has_none(tmp_path, monkeypatch):
+    brought, cache = tmp_path / "brought", tmp_path / "torch" / "hub" / "checkpoints"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("MSSYNC_WEIGHTS", raising=False)
+    assert weights.default_folder() == cache
+    monkeypatch.setenv("MSSYNC_WEIGHTS", str(brought))
+    assert weights.default_folder() == brought
+    cache.mkdir(parents=True)
+    (cache / weights.required()[0].name).touch()
+    assert weights.default_folder() == cache

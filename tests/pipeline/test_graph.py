@@ -12,22 +12,27 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from mssync.errors import InputError
+from mssync.errors import InputError, ParamsError
 from mssync.params import load, stage_names, validate
 from pipeline import compiling, graph, resources
 
 DIGEST = "sha256:" + "0" * 64
 SHARED = {"run", "paths"}
-ENGINE_ONLY = {"shard", "gather", "notify"}
+ENGINE_ONLY = {"shard", "gather", "publish", "notify"}
 
 
-def compiled(root, folder, *, shards, params="params.yaml", changes=None):
+def table(file):
+    return resources.load(file, steps=graph.steps())
+
+
+def compiled(root, folder, *, shards, params="params.yaml", changes=None, asked=None):
     """Both documents of a compiled graph, and their size in bytes."""
     loaded = load(root / params)
     if changes:
         loaded = loaded.model_copy(update={"run": loaded.run.model_copy(update=changes)})
     environment = {"MSSYNC_IMAGE_DIGEST": DIGEST} | resources.caches(resources.WORKSPACE)
-    target = graph.Target(f"registry.example/mssync@{DIGEST}", environment)
+    rows = table(asked or root / "pipeline" / "resources.yaml")
+    target = graph.Target(f"registry.example/mssync@{DIGEST}", environment, rows)
     file = folder / "pipeline.yaml"
     # KFP looks through the whole stack at every step, and pytest's is deep; a thread's is empty
     with ThreadPoolExecutor(1) as thread:
@@ -43,8 +48,10 @@ def small(root, tmp_path_factory):
 
 
 def chain_of(spec):
-    """Tasks within the exit handler."""
-    return spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    """Tasks within the exit handler: the first, and those that run if there is work to do."""
+    first = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    work = spec["components"]["comp-condition-2"]["dag"]["tasks"]
+    return {"shard": first["shard"], **work}
 
 
 def executor_of(spec, task):
@@ -55,7 +62,7 @@ def executor_of(spec, task):
 def test_sixty_four_shards_fit_the_engine(root, tmp_path):
     spec, _, file = compiled(root, tmp_path, shards=64, params="params.cluster.yaml")
     assert file.stat().st_size < 400_000
-    assert len(chain_of(spec)) == 3 * 64 + 7
+    assert len(chain_of(spec)) == 3 * 64 + 8
 
 
 @pytest.mark.parametrize("shards", [0, 65])
@@ -106,6 +113,19 @@ def test_every_step_is_within_the_exit_handler(small):
     assert names == set(stage_names()) | ENGINE_ONLY - {"notify"}
 
 
+def test_there_is_work_where_the_first_step_says_so(small):
+    spec, _, _ = small
+    inner = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert set(inner) == {"shard", "condition-2"}
+    policy = inner["condition-2"]["triggerPolicy"]["condition"]
+    assert policy == "inputs.parameter_values['pipelinechannel--shard-Output'] == 'work'"
+
+
+def test_training_begins_when_the_data_are_published(small):
+    spec, _, _ = small
+    assert "publish" in chain_of(spec)["train-syncers"]["dependentTasks"]
+
+
 def test_a_steps_parameters_come_from_its_own_section_and_the_shared_ones(small):
     spec, _, _ = small
     for name, task in chain_of(spec).items():
@@ -117,7 +137,7 @@ def test_a_steps_parameters_come_from_its_own_section_and_the_shared_ones(small)
         }
         sections = {value for value in given.values() if value in {*stage_names(), *SHARED}}
         if stage in ENGINE_ONLY:
-            assert all(given[key] == key for key in given)
+            assert all(given[key] in (key, "dvc_remote") for key in given)
         else:
             assert given["params"] == stage
             assert sections <= {stage, *SHARED}
@@ -222,5 +242,77 @@ def test_gpus_go_to_the_steps_that_use_torch_and_only_where_cuda_is_asked_for(ro
     assert container["resources"]["accelerator"]["count"] == "1"
 
 
-def test_the_table_of_resources_has_a_row_for_every_step():
-    assert set(resources.TABLE) == set(stage_names()) | ENGINE_ONLY
+def test_secrets_are_variables_of_the_steps_that_use_them_and_of_no_other(small):
+    _, pods, _ = small
+    found = {
+        label.removeprefix("exec-").replace("-", "_"): {
+            secret["secretName"]: [key["envVar"] for key in secret["keyToEnv"]]
+            for secret in pod.get("secretAsEnv", [])
+        }
+        for label, pod in pods.items()
+    }
+    keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"]
+    assert {name: secrets for name, secrets in found.items() if secrets} == {
+        "shard": {"mssync-sources": keys},
+        "download_videos": {"mssync-sources": keys},
+        "publish": {"mssync-dvc-remote": keys},
+        "notify": {"mssync-webhook": ["MSSYNC_WEBHOOK_URL"]},
+    }
+    assert all(secret["optional"] for pod in pods.values() for secret in pod.get("secretAsEnv", []))
+
+
+def with_rows(root, folder, change):
+    """The project's table of resources with something changed, as a file."""
+    content = yaml.safe_load((root / "pipeline" / "resources.yaml").read_text())
+    change(content)
+    file = folder / "resources.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_another_table_reaches_the_pods(root, tmp_path):
+    def change(content):
+        content["pools"]["gpu"]["accelerator"] = "example.com/gpu"
+        content["pools"]["gpu"]["node_selector"] = {"gpu-memory": "80"}
+        content["steps"]["train_generator"] |= {"gpus": 4, "memory": "96Gi", "timeout_s": 60}
+        content["steps"]["download_videos"] |= {"temporary": "7Gi", "retries": 5}
+
+    rows = with_rows(root, tmp_path, change)
+    spec, pods, _ = compiled(root, tmp_path, shards=2, changes={"device": "cuda"}, asked=rows)
+    asked = spec["deploymentSpec"]["executors"]["exec-train-generator"]["container"]["resources"]
+    assert asked["accelerator"] == {
+        "count": "4",
+        "type": "example.com/gpu",
+        "resourceCount": "4",
+        "resourceType": "example.com/gpu",
+    }
+    assert asked["resourceMemoryLimit"] == "96Gi"
+    pod = pods["exec-train-generator"]
+    assert pod["activeDeadlineSeconds"] == "60"
+    assert pod["nodeSelector"] == {"labels": {"gpu-memory": "80"}}
+    assert pod["tolerations"][0]["key"] == "nvidia.com/gpu"
+    assert "nodeSelector" not in pods["exec-promote"]
+    (tmp,) = [m for m in pods["exec-download-videos"]["emptyDirMounts"] if m["mountPath"] == "/tmp"]
+    assert tmp["sizeLimit"] == "7Gi"
+    assert chain_of(spec)["download-videos"]["retryPolicy"]["maxRetryCount"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: c["steps"].pop("publish"), "missing or unknown: publish"),
+        (lambda c: c["steps"].update(bake=c["steps"]["shard"]), "missing or unknown: bake"),
+        (lambda c: c["steps"]["shard"].update(memory="1 GB"), "steps.shard.memory: String should"),
+        (lambda c: c["steps"]["shard"].update(gpu=1), "steps.shard.gpu: Extra inputs"),
+        (lambda c: c["steps"]["shard"].update(pool="big"), "shard names the pool 'big'"),
+        (lambda c: c["pools"]["gpu"].update(accelerator=""), "whose accelerator is empty"),
+    ],
+)
+def test_a_table_that_is_wrong_is_told_by_its_field(root, tmp_path, change, told):
+    with pytest.raises(ParamsError, match=re.escape(told)):
+        table(with_rows(root, tmp_path, change))
+
+
+def test_a_table_that_is_not_there_is_told_with_its_option(tmp_path):
+    with pytest.raises(ParamsError, match="--resources FILE"):
+        table(tmp_path / "none.yaml")

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 from filelock import FileLock
 
-from mssync import steps, tracking
+from mssync import ending, steps, tracking, versions
 from mssync.data import dataset
 from mssync.demo import chain
 from mssync.errors import InputError, StageFailedError
@@ -129,8 +130,42 @@ def test_a_second_run_extracts_and_trains_nothing_again(finished, small_corpus, 
     weights = workspace / "models" / "generator" / "generator" / "weights.safetensors"
     ledger = workspace / "ledger" / "extract_landmarks" / ATTEMPTS
     before = weights.stat().st_mtime_ns, len(read_attempts(ledger))
-    run(workspace, small_corpus, tiny)
+    run(workspace, small_corpus, tiny, apply_promotion=True, repeat=True)
     assert (weights.stat().st_mtime_ns, len(read_attempts(ledger))) == before
+
+
+def test_a_run_that_is_given_the_same_ends_at_once_and_says_so(finished, small_corpus, tiny):
+    workspace, _ = finished
+    decision = workspace / "promotion" / "decision.json"
+    before = decision.stat().st_mtime_ns
+    reports = run(workspace, small_corpus, tiny, apply_promotion=True)
+    assert sorted(path.name for path in reports.iterdir() if path.is_dir()) == ["shard"]
+    assert "nothing has changed since the run local-" in (reports / local.LOG).read_text()
+    assert "Nothing was done" in (reports / ending.REPORT).read_text()
+    assert decision.stat().st_mtime_ns == before
+
+
+def test_the_data_are_a_version_that_can_be_had_elsewhere(finished, tracked_runs, tmp_path):
+    workspace, _ = finished
+    published = artifacts(workspace, "publish")["version"]
+    version = Path(published["uri"]).read_text()
+    md5 = published["metadata"]["md5"]
+    assert md5 in version
+    assert {run.data.tags["dataset_dvc_md5"] for run in tracked_runs(workspace)} == {md5}
+    versions.init_workspace(tmp_path, cache=workspace / ".dvc" / "cache")
+    (tmp_path / "data.dvc").write_text(version)
+    versions.dvc(tmp_path, "checkout")
+    assert (
+        dataset.load_metadata(tmp_path / "data" / "dataset")["revision"]
+        == (published["metadata"]["revision"])
+    )
+    assert not (tmp_path / "data" / "sources.csv").exists()
+
+
+def test_the_runs_say_how_the_pipeline_ended(finished, tracked_runs):
+    workspace, _ = finished
+    tags = [run.data.tags for run in tracked_runs(workspace)]
+    assert [tag["pipeline.state"] for tag in tags] == ["SUCCEEDED", "SUCCEEDED"]
 
 
 def test_a_step_that_fails_is_named_with_its_reason(tmp_path, small_corpus, tiny, own_stores):
@@ -283,6 +318,11 @@ def test_the_parameters_that_a_run_is_given_are_checked_by_its_first_step(tmp_pa
             sources=str(tmp_path / "list.csv"),
             source_base="",
             shards=2.0,
+            repeat=False,
+            apply_promotion=False,
+            dvc_remote="",
+            params_hash=str(tmp_path / "hash"),
+            base=str(tmp_path / "base"),
             **sections,
         )
     (failure,) = (tmp_path / "w" / "runs").glob("*/shard/failure.json")

@@ -53,6 +53,7 @@ VARIABLES = {
     "MLFLOW_TRACKING_URI": "wins over paths.tracking_uri",
     "IMAGEIO_FFMPEG_EXE": "ffmpeg, where none is on PATH",
     "TORCH_HOME": "weights of face_alignment",
+    "MSSYNC_WEIGHTS": "weights of face_alignment that an image brings",
     "CUDA_VISIBLE_DEVICES": "GPUs that torch sees",
     "XDG_CACHE_HOME": "caches, the media store among them",
     "TMPDIR": "temporary files",

@@ -64,8 +64,15 @@ def required() -> tuple[Weights, Weights]:
 
 
 def default_folder() -> Path:
-    """Where PyTorch keeps weights: `$TORCH_HOME/hub/checkpoints`, else in `~/.cache/torch`."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    """Where stages look: `$TORCH_HOME/hub/checkpoints`, else in `~/.cache/torch`.
+
+    Where that has none of the files, `$MSSYNC_WEIGHTS` if it is set: an image may bring them.
+    """
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    brought = os.environ.get("MSSYNC_WEIGHTS")
+    if brought and not any((cache / each.name).exists() for each in required()):
+        return Path(brought)
+    return cache
 
 
 def state(wanted: Weights, folder: Path) -> State:

@@ -38,7 +38,7 @@ def tracked(
     """Track a training stage with its parameters, its lineage, and what repeats it.
 
     The last is the artifact `recipe`: the workspace's `params.yaml`, where that is what is run, and
-    its `dvc.lock` (`mssync reproduce`).
+    its `dvc.lock` (`mssync reproduce`) or `data.dvc`, which names the version of the data.
 
     Of the processes that `torchrun` starts, the first one tracks (`$RANK` is 0): one run.
 
@@ -77,11 +77,12 @@ def tracked(
 
 
 def _recipe(workspace: Path, params_hash: str) -> Iterator[Path]:
-    parameters, lock = workspace / "params.yaml", workspace / "dvc.lock"
+    parameters = workspace / "params.yaml"
     try:
         if digest(load(parameters)) == params_hash:
             yield parameters
     except ParamsError:
         pass  # another file was named, or the engine has none: the run says so by lacking it
-    if lock.exists():
-        yield lock
+    for version in (workspace / "dvc.lock", workspace / versions.PUBLISHED):
+        if version.exists():
+            yield version

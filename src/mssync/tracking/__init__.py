@@ -1,5 +1,6 @@
 """Where runs are tracked: a protocol, nothing, or MLflow. Nothing else imports mlflow."""
 
+from mssync.tracking.endings import note_ending
 from mssync.tracking.finding import TrackedRun, fetch_files, find_run, metric_history
 from mssync.tracking.models import RUNS, recall_run, remember_run
 from mssync.tracking.registry import (
@@ -46,6 +47,7 @@ __all__ = [
     "lineage_of",
     "metric_history",
     "mlflow_run",
+    "note_ending",
     "numbers",
     "of_model",
     "recall_run",
