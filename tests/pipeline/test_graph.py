@@ -197,7 +197,7 @@ def test_every_pod_runs_the_pinned_image_on_the_shared_workspace_as_nobody_speci
         assert [(m["mountPath"], m["constant"]) for m in pod["pvcMount"]] == [
             (resources.WORKSPACE, resources.CLAIM)
         ]
-        assert {"mountPath": "/tmp", "volumeName": "tmp"} in pod["emptyDirMounts"]
+        assert ("/tmp", "tmp") in [(m["mountPath"], m["volumeName"]) for m in pod["emptyDirMounts"]]
         assert int(pod["activeDeadlineSeconds"]) > 0
         assert pod["fieldPathAsEnv"][0]["name"] == "KFP_RUN_ID"
 

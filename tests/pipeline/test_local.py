@@ -125,26 +125,6 @@ def test_everything_the_runner_said_is_kept(finished):
     assert spec["pipelineInfo"]["name"] == "mssync"
 
 
-def test_a_second_run_extracts_and_trains_nothing_again(finished, small_corpus, tiny):
-    workspace, _ = finished
-    weights = workspace / "models" / "generator" / "generator" / "weights.safetensors"
-    ledger = workspace / "ledger" / "extract_landmarks" / ATTEMPTS
-    before = weights.stat().st_mtime_ns, len(read_attempts(ledger))
-    run(workspace, small_corpus, tiny, apply_promotion=True, repeat=True)
-    assert (weights.stat().st_mtime_ns, len(read_attempts(ledger))) == before
-
-
-def test_a_run_that_is_given_the_same_ends_at_once_and_says_so(finished, small_corpus, tiny):
-    workspace, _ = finished
-    decision = workspace / "promotion" / "decision.json"
-    before = decision.stat().st_mtime_ns
-    reports = run(workspace, small_corpus, tiny, apply_promotion=True)
-    assert sorted(path.name for path in reports.iterdir() if path.is_dir()) == ["shard"]
-    assert "nothing has changed since the run local-" in (reports / local.LOG).read_text()
-    assert "Nothing was done" in (reports / ending.REPORT).read_text()
-    assert decision.stat().st_mtime_ns == before
-
-
 def test_the_data_are_a_version_that_can_be_had_elsewhere(finished, tracked_runs, tmp_path):
     workspace, _ = finished
     published = artifacts(workspace, "publish")["version"]
@@ -166,6 +146,26 @@ def test_the_runs_say_how_the_pipeline_ended(finished, tracked_runs):
     workspace, _ = finished
     tags = [run.data.tags for run in tracked_runs(workspace)]
     assert [tag["pipeline.state"] for tag in tags] == ["SUCCEEDED", "SUCCEEDED"]
+
+
+def test_a_second_run_extracts_and_trains_nothing_again(finished, small_corpus, tiny):
+    workspace, _ = finished
+    weights = workspace / "models" / "generator" / "generator" / "weights.safetensors"
+    ledger = workspace / "ledger" / "extract_landmarks" / ATTEMPTS
+    before = weights.stat().st_mtime_ns, len(read_attempts(ledger))
+    run(workspace, small_corpus, tiny, apply_promotion=True, repeat=True)
+    assert (weights.stat().st_mtime_ns, len(read_attempts(ledger))) == before
+
+
+def test_a_run_that_is_given_the_same_ends_at_once_and_says_so(finished, small_corpus, tiny):
+    workspace, _ = finished
+    decision = workspace / "promotion" / "decision.json"
+    before = decision.stat().st_mtime_ns
+    reports = run(workspace, small_corpus, tiny, apply_promotion=True)
+    assert sorted(path.name for path in reports.iterdir() if path.is_dir()) == ["shard"]
+    assert "nothing has changed since the run local-" in (reports / local.LOG).read_text()
+    assert "Nothing was done" in (reports / ending.REPORT).read_text()
+    assert decision.stat().st_mtime_ns == before
 
 
 def test_a_step_that_fails_is_named_with_its_reason(tmp_path, small_corpus, tiny, own_stores):
