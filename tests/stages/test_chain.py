@@ -17,9 +17,6 @@ from mssync import records, tracking, versions
 from mssync.cli import stages as commands
 from mssync.data import dataset, history
 from mssync.data.pack import open_pack, pack_clips
-from mssync.demo.server import serve
-from mssync.download.access import Access
-from mssync.download.addresses import Policy
 from mssync.download.takedown import EMPTY
 from mssync.errors import InputError, ToolError
 from mssync.landmarks import ibug
@@ -34,89 +31,16 @@ from mssync.stages import (
     _gate,
     _model_card,
     _reproduce,
-    build_dataset,
     download_videos,
     evaluate,
     extract_audio,
-    extract_landmarks,
     promote,
     train_generator,
-    train_syncers,
 )
 from mssync.stages._training import tracked
 from mssync.trained import checkpoint
+from tests.chain import run_chain
 from tests.mlflow_server import Server
-
-
-def run_chain(folder, small_corpus, params):
-    """Every stage once, in `folder`, as `dvc repro` would."""
-    data, ledger, store = folder / "data", folder / "ledger", MediaStore(folder / "store")
-    data.mkdir(exist_ok=True)
-    (data / "sources.csv").write_bytes((small_corpus / "sources.csv").read_bytes())
-    manifest, workers = data / "manifest.parquet", 2
-    with serve(small_corpus) as url:
-        download_videos.run(
-            data / "sources.csv",
-            manifest,
-            ledger / "download_videos",
-            params.download_videos,
-            store=store,
-            workers=workers,
-            base=url,
-            access=Access(policy=Policy(mirrors=("127.0.0.1",))),
-        )
-    shared = {"store": store, "workers": workers}
-    extract_landmarks.run(
-        manifest,
-        data / "landmarks",
-        ledger / "extract_landmarks",
-        params.extract_landmarks,
-        device="cpu",
-        **shared,
-    )
-    extract_audio.run(
-        manifest, data / "audio", ledger / "extract_audio", params.extract_audio, **shared
-    )
-    build_dataset.run(
-        manifest,
-        data / "landmarks",
-        data / "audio",
-        ledger,
-        data / "dataset",
-        data / "card",
-        params.build_dataset,
-    )
-    models = folder / "models"
-    shared = {"run": params.run, "paths": params.paths}
-    train_syncers.run(
-        data / "dataset",
-        models / "syncers",
-        params.train_syncers,
-        params_hash=digest(params),
-        **shared,
-    )
-    train_generator.run(
-        data / "dataset",
-        models / "syncers",
-        models / "generator",
-        params.train_generator,
-        params_hash=digest(params),
-        **shared,
-    )
-    evaluate.run(
-        data / "dataset",
-        models / "syncers",
-        models / "generator",
-        folder / "evaluation",
-        params.evaluate,
-        store=store,
-        **shared,
-    )
-    promote.run(
-        folder / "evaluation" / "metrics.json",
-        folder / "promotion" / "decision.json",
-        params.promote,
-    )
 
 
 @pytest.fixture(scope="module")
