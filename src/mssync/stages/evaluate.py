@@ -18,7 +18,16 @@ from mssync.metrics.version import METRIC_VERSION
 from mssync.params import Evaluate, Paths, Run
 from mssync.points import ALL
 from mssync.render.gallery import write_gallery, write_images
-from mssync.stages import _comparison, _failures, _gallery, _rollouts, _scores, _systems, _traces
+from mssync.stages import (
+    _comparison,
+    _failures,
+    _gallery,
+    _rendered,
+    _rollouts,
+    _scores,
+    _systems,
+    _traces,
+)
 from mssync.stages._imported import Extraction
 from mssync.trained import checkpoint
 from mssync.trained.networks import (
@@ -83,11 +92,12 @@ def run(
         What `metrics.json` holds.
 
     Raises:
-        InputError: If an input is missing.
+        InputError: If an input is missing, or weights that are named are others than they should.
         StageFailedError: If the test split has fewer than two sequences, or no training clip is as
             long as a piece of the retrieval.
     """
     device = prepare(run)
+    networks = _rendered.load(params.rendered, device)
     version = dataset.load(data)
     held_out = _scores.clips_of(version, "test")
     champion = tracking.champion(paths.tracking_uri, paths.model_name)
@@ -131,12 +141,14 @@ def run(
     detectors, judged = _failures.judge(
         motions, pieces, training, evaluators[ALL][0], params, kernel=kernel, device=device
     )
+    drawn = _rendered.score(networks, motions, pieces)
     rollouts = _rollouts.roll_out(
         generators, held_out, evaluators[ALL], params, kernel=kernel, device=device
     )
 
     def metrics(system: str) -> dict[str, Any]:
-        return scores.metrics(system) | {"failures": _failures.summary(judged, system)}
+        found = scores.metrics(system) | {"failures": _failures.summary(judged, system)}
+        return found | ({"rendered": drawn[system]} if drawn[system] else {})
 
     scored_by = {
         "metric_version": METRIC_VERSION,
@@ -161,6 +173,7 @@ def run(
             name: {"metrics": metrics(name), "kind": "imported", "where": params.systems[name]}
             for name in others.imported
         },
+        "rendered": networks.told,
         "left_out": {piece: dict(why) for piece, why in others.left_out.items()},
         "failure_limits": _failures.limits(detectors),
         "verdicts": _failures.verdicts(judged),
@@ -192,7 +205,7 @@ def run(
         clips,
         reigning,
         summary=_summary(report),
-        extra=_comparison.tables(report, judged),
+        extra=[*_comparison.tables(report, judged), *_rendered.tables(drawn)],
         facts={
             "Dataset revision": version.revision[:12],
             "Generator": report["challenger"]["sha256"][:12],
