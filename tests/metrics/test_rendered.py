@@ -1,7 +1,5 @@
 """Drawn faces and the networks that compare them, with weights that the tests make."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -12,61 +10,14 @@ from mssync.landmarks import ibug
 from mssync.metrics import inception, rendered
 from mssync.metrics.frechet import frechet
 from mssync.metrics.i3d import I3d
+from tests.networks import TinyVideoNet, save_inception, save_script
 
 CPU = torch.device("cpu")
-
-
-class TinyVideoNet(nn.Module):
-    """Takes what I3D takes and gives what it gives, from a coarse picture of the movement."""
-
-    def __init__(self):
-        super().__init__()
-        self.logits = nn.Linear(3 * 8 * 14 * 14, 400)
-
-    def forward(
-        self,
-        x: torch.Tensor,
-        rescale: bool = False,
-        resize: bool = False,
-        return_features: bool = False,
-    ):
-        pooled = nn.functional.adaptive_avg_pool3d(x, [8, 14, 14])
-        return self.logits(pooled.flatten(1) * 20)
 
 
 class OneArgument(nn.Module):
     def forward(self, x: torch.Tensor):
         return x.mean(dim=[2, 3, 4])
-
-
-class FewLogits(TinyVideoNet):
-    def __init__(self):
-        super().__init__()
-        self.logits = nn.Linear(3 * 8 * 14 * 14, 7)
-
-
-def save_script(module, path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(module).save(path)
-    return path
-
-
-def save_inception(path):
-    """Random weights in the layout of the published file; 16 bits, to be small."""
-    torch.manual_seed(0)
-    network = inception.Inception()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    state = {
-        name: value.half()
-        for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    state |= {"fc.weight": torch.zeros(1008, 2048).half(), "fc.bias": torch.zeros(1008).half()}
-    torch.save(state, path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +32,6 @@ def pictures(inception_file):
 
 @pytest.fixture
 def videos(tmp_path):
-    torch.manual_seed(0)
     return I3d(save_script(TinyVideoNet(), tmp_path / "i3d.pt"), CPU)
 
 
@@ -192,10 +142,13 @@ def test_a_pickle_is_not_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "told"),
-    [(OneArgument, "takes no rescale"), (FewLogits, r"gives \(4, 7\): expected the TorchScript")],
+    [
+        (OneArgument(), "takes no rescale"),
+        (TinyVideoNet(7), r"gives \(4, 7\): expected the TorchScript"),
+    ],
 )
 def test_another_video_network_is_refused(tmp_path, motions, network, told):
-    file = save_script(network(), tmp_path / "other.pt")
+    file = save_script(network, tmp_path / "other.pt")
     with pytest.raises(InputError, match=told):
         rendered.video_features(motions, I3d(file, CPU), CPU)
 

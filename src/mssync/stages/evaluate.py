@@ -107,6 +107,7 @@ def run(
             _scores.excerpts(held_out, frames=params.frames, at_most=params.max_sequences),
             taken=(CHALLENGER, CHAMPION),
             paths=paths,
+            lengths={clip.clip_id: clip.frames for clip in held_out},
             smoothing_frames=version.metadata["params"]["smoothing_frames"],
             extraction=extraction,
             scratch=Path(scratch),
