@@ -289,7 +289,9 @@ def test_media_that_are_gone_stop_the_stage_and_say_what_to_do(chain, tmp_path, 
 def test_the_summary_shows_the_result_and_where_to_look(chain):
     text = summary(chain.folder)
     assert "level 0, all points" in text
-    assert str(chain.folder / "evaluation" / "gallery" / "index.html") in text
+    for page in ("promotion/index.html", "evaluation/gallery/index.html"):
+        assert str(chain.folder / page) in text
+        assert (chain.folder / page).is_file()
     assert "Decision: " in text
 
 
