@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from markupsafe import escape
 
 from mssync.errors import InputError
 from mssync.metrics.version import METRIC_VERSION
@@ -59,7 +60,7 @@ def test_a_page_beside_the_decision_shows_the_gallery_of_the_metrics(decide, tmp
     html = (tmp_path / "index.html").read_text()
     assert 'src="gallery/index.html"' in html
     assert ">Promoted<" in html
-    assert decision["reason"] in html
+    assert str(escape(decision["reason"])) in html
 
 
 def test_where_lower_is_better_a_higher_one_is_refused(decide):

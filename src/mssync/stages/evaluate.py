@@ -44,6 +44,7 @@ SCORES = "scores.json"
 SEQUENCES = "sequences.json"
 GALLERY = Path("gallery") / "index.html"
 PLOTS = "plots"
+_RESULTS = {"value", "normalised", "distance", "distance_in_axes", "share"}
 _COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
 CHALLENGER = "generated"
 CHAMPION = "champion"
@@ -301,6 +302,19 @@ def _summary(report: Mapping[str, Any]) -> str:
     )
 
 
+def tracked(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What a run's page has of a system's metrics: the results by name.
+
+    Intervals, sample sizes and references, ten times as many, are in `metrics.json`, which is an
+    artifact of the run.
+    """
+    return {
+        name: value
+        for name, value in tracking.numbers(metrics, "eval.").items()
+        if name.rpartition(".")[2] in _RESULTS
+    }
+
+
 def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
     """Write metrics and gallery into the run that trained the generator."""
     sha256 = report["challenger"]["sha256"]
@@ -309,7 +323,7 @@ def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
             if tracker is None:
                 logger.warning("no run is known of the generator %s: not tracked", sha256[:12])
                 return
-            tracker.log(tracking.numbers(report["challenger"]["metrics"], "eval."), step=0)
+            tracker.log(tracked(report["challenger"]["metrics"]), step=0)
             for name in (METRICS, SEQUENCES, GALLERY):
                 tracker.log_files(out / name, "evaluation")
             tracker.log_files(out / PLOTS, f"evaluation/{PLOTS}")
