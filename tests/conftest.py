@@ -24,6 +24,7 @@ LONG = (
     "stages/test_awkward.py",
     "stages/test_real_clips.py",
     "stages/test_preflight.py",
+    "stages/test_systems.py",
     "stages/test_takedown.py",
     "stages/test_build_kill.py",
     "stages/test_extract.py",

@@ -478,6 +478,14 @@ class Rollouts(Section):
     speakers: int = Field(ge=0, description="Most held-out speakers rolled out; 0: none.")
 
 
+class Rendered(Section):
+    """Distances of drawn faces, by networks that the user brings (`metrics/rendered.py`)."""
+
+    inception: str = Field(description="File of Inception's weights: FID, t-FID. Empty: neither.")
+    i3d: str = Field(description="TorchScript file of I3D: FVD. Empty: none.")
+    every_frames: int = Field(ge=1, le=40, description="FID looks at one frame in so many.")
+
+
 class Evaluate(Section):
     """Scores, plots and the gallery (docs/ms-sync.md, section 7)."""
 
@@ -494,6 +502,7 @@ class Evaluate(Section):
     retrieval: Retrieval
     failures: Failures
     rollouts: Rollouts
+    rendered: Rendered
     systems: dict[SystemName, Annotated[str, Field(min_length=1)]] = Field(
         description="Name -> other systems scored on the same clips: `run:ID`, `alias:NAME`, or a "
         "folder with a checkpoint, with videos or with landmark files."

@@ -55,6 +55,17 @@ def test_a_set_is_at_no_distance_from_itself_even_with_fewer_samples_than_featur
     assert frechet.frechet(few, few).distance == pytest.approx(0, abs=1e-6)
 
 
+def test_few_samples_of_many_features_have_the_distance_of_their_covariances(draws):
+    real, fake = draws.normal(size=(2, 30, 1100))
+    a, b = np.cov(real, rowvar=False), np.cov(1.5 * fake, rowvar=False)
+    shift = real.mean(axis=0) - 1.5 * fake.mean(axis=0)
+    values, vectors = np.linalg.eigh(a)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    shared = np.sqrt(np.linalg.eigvalsh(root @ b @ root).clip(min=0)).sum()
+    expected = shift @ shift + np.trace(a) + np.trace(b) - 2 * shared
+    assert frechet.frechet(real, 1.5 * fake).distance == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_larger_shift_is_a_larger_distance(motions):
     real = frechet.frame_features(motions)
     distances = [

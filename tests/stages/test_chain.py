@@ -195,7 +195,9 @@ def test_every_run_says_where_it_comes_from(chain, tracked_runs):
         for tag in ("git_sha", "git_dirty", "params_hash", "seed"):
             assert run.data.tags[tag]
         assert not {"image_digest", "kfp_run_id"} & set(run.data.tags)
-    assert "eval.lse_d.all.level0.value" in runs["train-generator"].data.metrics
+    evaluated = [name for name in runs["train-generator"].data.metrics if name[:5] == "eval."]
+    assert "eval.lse_d.all.level0.value" in evaluated
+    assert not [name for name in evaluated if name.endswith((".low", ".n", ".ground_truth"))]
 
 
 def test_media_that_are_gone_stop_the_stage_and_say_what_to_do(chain, tmp_path, store):
@@ -213,7 +215,9 @@ def test_media_that_are_gone_stop_the_stage_and_say_what_to_do(chain, tmp_path, 
 def test_the_summary_shows_the_result_and_where_to_look(chain):
     text = summary(chain.folder)
     assert "level 0, all points" in text
-    assert str(chain.folder / "evaluation" / "gallery" / "index.html") in text
+    for page in ("promotion/index.html", "evaluation/gallery/index.html"):
+        assert str(chain.folder / page) in text
+        assert (chain.folder / page).is_file()
     assert "Decision: " in text
 
 

@@ -45,7 +45,13 @@ def write(folder, name, motion, suffix=".npz", zoom=(40.0, 20.0, 500.0)):
 
 
 def read(folder, pieces):
-    return _imported.read(folder, pieces, smoothing_frames=3, extraction=None)
+    return _imported.read(
+        folder,
+        pieces,
+        lengths={piece.clip_id: 2 * FRAMES for piece in pieces},
+        smoothing_frames=3,
+        extraction=None,
+    )
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
@@ -62,15 +68,16 @@ def test_a_system_that_copies_the_truth_scores_as_the_truth_whatever_its_crop(
 
 def test_a_name_without_folders_is_enough_where_it_is_the_only_one(tmp_path, pieces):
     write(tmp_path, "clip_0", walk(0))
-    assert set(read(tmp_path, pieces)[1]) == {0, 1, 2, 3}
     assert set(read(tmp_path, pieces[:2])[0]) == {0, 1}
+    with pytest.raises(InputError, match=r"names like anna/clip_0\.npz, found clip_0\.npz"):
+        read(tmp_path, pieces)
 
 
 def test_what_is_lacking_or_broken_has_a_reason(tmp_path, pieces):
-    write(tmp_path, "anna/clip_0", walk(0)[:FRAMES])
+    write(tmp_path, "anna/clip_0", walk(0)[:-5])
     motions, missing = read(tmp_path, pieces)
     assert set(motions) == {0}
-    assert "60 frames, 120 are needed" in missing[1]
+    assert "115 frames, 120 are needed" in missing[1]
     assert "no file of this name" in missing[2]
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert/clip_0.npz").write_bytes(b"nothing")
@@ -79,12 +86,29 @@ def test_what_is_lacking_or_broken_has_a_reason(tmp_path, pieces):
     assert "expected (T, 68, 2) at 25 Hz, found (9, 5, 2)" in read(tmp_path, pieces)[1][2]
 
 
+def test_a_file_that_is_longer_or_shorter_than_its_clip_is_left_out(tmp_path, pieces):
+    write(tmp_path, "anna/clip_0", walk(0)[: 2 * FRAMES - 13])
+    write(tmp_path, "bert/clip_0", np.concatenate([walk(1), walk(1)[:13]]))
+    motions, missing = read(tmp_path, pieces)
+    assert motions == {}
+    assert "107 frames (4.28 s) at 25 Hz, the clip has 120 frames (4.80 s)" in missing[0]
+    assert "133 frames (5.32 s)" in missing[3]
+
+
+def test_two_files_of_one_clip_are_refused(tmp_path, pieces):
+    for suffix in (".npz", ".parquet"):
+        write(tmp_path, "anna/clip_0", walk(0), suffix)
+    with pytest.raises(InputError, match=r"clip_0\.npz and clip_0\.parquet are of one clip"):
+        read(tmp_path, pieces)
+
+
 def resolve(given, pieces, tmp_path):
     return _systems.resolve(
         given,
         pieces,
         taken=("generated", "champion"),
         paths=Paths(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="e", model_name="m"),
+        lengths={piece.clip_id: 2 * FRAMES for piece in pieces},
         smoothing_frames=3,
         extraction=None,
         scratch=tmp_path,
@@ -95,7 +119,7 @@ def test_a_sequence_that_one_system_lacks_is_left_out_for_all(tmp_path, pieces):
     write(tmp_path / "whole", "anna/clip_0", walk(0))
     write(tmp_path / "whole", "bert/clip_0", walk(1))
     write(tmp_path / "short", "anna/clip_0", walk(0))
-    write(tmp_path / "short", "bert/clip_0", walk(1)[:FRAMES])
+    write(tmp_path / "short", "bert/clip_0", walk(1)[:-5])
     given = {"whole": str(tmp_path / "whole"), "short": str(tmp_path / "short")}
     others = resolve(given, pieces, tmp_path)
     assert [piece.name for piece in others.pieces] == [piece.name for piece in pieces[:3]]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from markupsafe import escape
 
 from mssync.errors import InputError
 from mssync.metrics.version import METRIC_VERSION
@@ -52,6 +53,14 @@ def test_the_decision_is_written_with_what_it_rests_on(decide, tmp_path):
     assert decision["scored_by"] == BY
     assert decision["champion"] == {"version": "3", "sha256": "s", "value": 3.5}
     assert decision["metrics"][METRIC]["gain"] == 1
+
+
+def test_a_page_beside_the_decision_shows_the_gallery_of_the_metrics(decide, tmp_path):
+    decision = decide([1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 5.0])
+    html = (tmp_path / "index.html").read_text()
+    assert 'src="gallery/index.html"' in html
+    assert ">Promoted<" in html
+    assert str(escape(decision["reason"])) in html
 
 
 def test_where_lower_is_better_a_higher_one_is_refused(decide):

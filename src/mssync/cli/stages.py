@@ -198,6 +198,19 @@ def evaluate(
             "videos or landmark files; repeat for several. Joins evaluate.systems."
         ),
     ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(
+            help="Inception's weights, pt_inception-2015-12-05-6726825d.pth: adds FID and t-FID. "
+            "Replaces evaluate.rendered.inception."
+        ),
+    ] = None,
+    i3d: Annotated[
+        Path | None,
+        typer.Option(
+            help="I3D as TorchScript, i3d_torchscript.pt: adds FVD. Replaces evaluate.rendered.i3d."
+        ),
+    ] = None,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Score the generator on held-out speakers, and make the gallery."""
@@ -211,6 +224,10 @@ def evaluate(
         named = dict(each.partition("=")[::2] for each in system)
         content = section.model_dump() | {"systems": section.systems | named}
         section = validate(type(section), content, name="--system")
+    weights = {name: str(file) for name, file in (("inception", inception), ("i3d", i3d)) if file}
+    if weights:
+        rendered = section.rendered.model_copy(update=weights)
+        section = section.model_copy(update={"rendered": rendered})
     stage.run(
         dataset,
         syncers,

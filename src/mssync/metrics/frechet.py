@@ -21,6 +21,7 @@ from mssync.metrics.sync import Evaluator, embed_motion, seen
 from mssync.pyramid import motion_windows
 
 WINDOW_FRAMES = 40
+_WIDE_FEATURES = 1024  # from here on few samples are compared by their products, which is faster
 ENOUGH_SAMPLES = 1024  # below this the covariance of 136 or more features is mostly noise
 
 
@@ -102,14 +103,20 @@ def frame_features(motions: Sequence[NDArray[np.float32]]) -> NDArray[np.float64
 
 def time_features(motions: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
     """Features of t-FD: the weighted mean shape of every 40-frame window -> (N, 136)."""
-    weights_T = np.linspace(0.2, 0.8, WINDOW_FRAMES)
-    weights_T /= weights_T.sum()
+    weights_T = time_weights()
     return np.array(
         [
             weights_T @ window_TPD.reshape(WINDOW_FRAMES, -1).astype(np.float64)
-            for window_TPD in _windows(motions)
+            for window_TPD in windows(motions)
         ]
     )
+
+
+def time_weights() -> NDArray[np.float64]:
+    """How much each frame of a window weighs in its mean, as t-FID has it: (40,), of sum 1."""
+    weights_T: NDArray[np.float64] = np.linspace(0.2, 0.8, WINDOW_FRAMES)
+    weights_T /= weights_T.sum()
+    return weights_T
 
 
 def motion_features(
@@ -128,9 +135,9 @@ def motion_features(
     if evaluator.level != 0:
         raise ValueError(f"FD-motion takes the evaluator of level 0, found level {evaluator.level}")
     judged = [seen(motion_TPD, evaluator) for motion_TPD in motions]
-    windows = torch.from_numpy(np.stack(_windows(judged)))
-    samples, frames, points, axes = windows.shape
-    fives = motion_windows(windows.reshape(samples, frames, points * axes))
+    pieces = torch.from_numpy(np.stack(windows(judged)))
+    samples, frames, points, axes = pieces.shape
+    fives = motion_windows(pieces.reshape(samples, frames, points * axes))
     count, five = fives.shape[1:3]
     embedding_NE = embed_motion(
         fives.reshape(samples * count, five, points, axes), evaluator, device=device
@@ -138,15 +145,20 @@ def motion_features(
     return embedding_NE.reshape(samples, count, -1).double().mean(dim=1).numpy()
 
 
-def _windows(motions: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    windows = [
+def windows(motions: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Every 40-frame window of motions (T, 68, 2), one after the other.
+
+    Raises:
+        ValueError: If no motion has 40 frames.
+    """
+    found = [
         motion_TPD[start : start + WINDOW_FRAMES]
         for motion_TPD in motions
         for start in range(0, len(motion_TPD) - WINDOW_FRAMES + 1, WINDOW_FRAMES)
     ]
-    if not windows:
+    if not found:
         raise ValueError(f"no motion has {WINDOW_FRAMES} frames")
-    return windows
+    return found
 
 
 def _check_samples(features_NF: NDArray[np.float64]) -> None:
@@ -165,15 +177,21 @@ def _project(features_NF: NDArray[np.float64], basis: Basis) -> NDArray[np.float
 
 def _distance(real_NF: NDArray[np.float64], fake_NF: NDArray[np.float64]) -> float:
     """|mean difference|^2 + tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2."""
-    shift_F = real_NF.mean(axis=0) - fake_NF.mean(axis=0)
-    real_FF = np.atleast_2d(np.cov(real_NF, rowvar=False))
-    fake_FF = np.atleast_2d(np.cov(fake_NF, rowvar=False))
+    samples, features = real_NF.shape
+    means_F = real_NF.mean(axis=0), fake_NF.mean(axis=0)
+    shift_F = means_F[0] - means_F[1]
+    real_NF, fake_NF = (
+        (given - mean) for given, mean in zip((real_NF, fake_NF), means_F, strict=True)
+    )
+    spread = ((real_NF**2).sum() + (fake_NF**2).sum()) / (samples - 1)
 
-    # The product is similar to a symmetric positive one, so its root needs only eigenvalues.
-    values, vectors = np.linalg.eigh(real_FF)
-    root_FF = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    inner = np.linalg.eigvalsh(root_FF @ fake_FF @ root_FF)
-    shared = np.sqrt(inner.clip(min=0)).sum()
-
-    distance = shift_F @ shift_F + np.trace(real_FF) + np.trace(fake_FF) - 2 * shared
-    return max(0.0, float(distance))
+    if samples < features and features >= _WIDE_FEATURES:
+        # With A = X'X and B = Y'Y, what is asked for is the nuclear norm of XY', which is smaller.
+        shared = np.linalg.svd(real_NF @ fake_NF.T, compute_uv=False).sum() / (samples - 1)
+    else:
+        # The product is similar to a symmetric positive one, so its root needs only eigenvalues.
+        values, vectors = np.linalg.eigh(real_NF.T @ real_NF / (samples - 1))
+        root_FF = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+        inner = np.linalg.eigvalsh(root_FF @ (fake_NF.T @ fake_NF / (samples - 1)) @ root_FF)
+        shared = np.sqrt(inner.clip(min=0)).sum()
+    return max(0.0, float(shift_F @ shift_F + spread - 2 * shared))

@@ -1,8 +1,12 @@
 """What the gate decided, for a terminal or a page (`stages/_gate.py` decides)."""
 
 from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
+
+_VERBS = {"promote": "Promoted", "refuse": "Refused"}
 _HEADER = ("metric", "better", "champion", "challenger", "gain", "interval", "may lose", "verdict")
 
 
@@ -30,15 +34,36 @@ def table(decision: Mapping[str, Any]) -> str:
     """The same in columns, with what it rests on."""
     cells = rows(decision)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+    return "\n".join([*lines, "", _basis(decision)])
+
+
+def page(decision: Mapping[str, Any], *, gallery: str) -> str:
+    """The decision in a line above the evaluation's own page, which is shown within it.
+
+    Args:
+        decision: As `decision.json` has it.
+        gallery: Address of the evaluation's page, as seen from this one.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("mssync.render").joinpath("promotion.html").read_text("utf-8")
+    return environment.from_string(source).render(
+        decision=decision,
+        verb=_VERBS[decision["decision"]],
+        rows=rows(decision),
+        basis=_basis(decision),
+        gallery=gallery,
+    )
+
+
+def _basis(decision: Mapping[str, Any]) -> str:
     by = decision["scored_by"]
-    return "\n".join(
-        [
-            *("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells),
-            "",
-            f"{decision['sequences']} sequences of {decision['speakers']} speakers; intervals of "
-            f"{decision['confidence']:.0%}; version {by['metric_version']} of the metrics, test "
-            f"set {by['test_set'][:12]}, judges {by['judges'][:12]}",
-        ]
+    return (
+        f"{decision['sequences']} sequences of {decision['speakers']} speakers; intervals of "
+        f"{decision['confidence']:.0%}; version {by['metric_version']} of the metrics, test "
+        f"set {by['test_set'][:12]}, judges {by['judges'][:12]}"
     )
 
 

@@ -54,7 +54,8 @@ def summary(workspace: Path, *, landmarks: str = "") -> str:
         "",
         f"Decision: {gate.line(decision)}",
         "",
-        f"Gallery:  {workspace / 'evaluation' / 'gallery' / 'index.html'}",
+        f"Page:     {workspace / 'promotion' / 'index.html'}   (the decision above the gallery)",
+        f"Gallery:  {workspace / 'evaluation' / 'gallery' / 'index.html'}   (one file)",
         f"MLflow:   make mlflow{name}   ({workspace / 'mlflow.db'})",
         f"Data:     {workspace / 'data' / 'card' / 'card.html'}   (what was left out: "
         f"make funnel{name})",

@@ -6,7 +6,7 @@ Axes: T frames (25 Hz), P = 68 points, D = 2.
 import logging
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,7 @@ from mssync.timing import FRAME_RATE_HZ
 
 logger = logging.getLogger(__name__)
 
+_LENGTH_S = 0.5  # by which an import may be longer or shorter than its clip
 _MIN_TRACKED = 0.5  # of a video's frames: below it the motion is mostly interpolated
 
 
@@ -47,13 +48,17 @@ class Extraction:
 
 def is_import(folder: Path) -> bool:
     """Does a folder hold videos or landmark files?"""
-    return any(path.suffix.lower() in (*SUFFIXES, *MEDIA_SUFFIXES) for path in folder.rglob("*.*"))
+    return any(
+        path.suffix.lower() in (*SUFFIXES, *MEDIA_SUFFIXES) and path.is_file()
+        for path in folder.rglob("*.*")
+    )
 
 
 def read(
     folder: Path,
     pieces: Sequence[Excerpt],
     *,
+    lengths: Mapping[str, int],
     smoothing_frames: int,
     extraction: Extraction | None,
 ) -> tuple[dict[int, Motion], dict[int, str]]:
@@ -61,13 +66,15 @@ def read(
 
     A file belongs to the clip whose id it bears, with folders or without:
     `speaker_01/clip_0.mp4` is found as `speaker_01/clip_0.npz`, and as `clip_0.npz` where no other
-    clip ends in that name. It holds the whole clip from its first frame on. Landmarks are moved and
-    scaled, all frames alike, so that the first face is where that of the ground truth is and as
+    clip ends in that name. It holds the whole clip from its first frame on; one of another length
+    is not of this clip, or was written at another frame rate, and is left out. Landmarks are moved
+    and scaled, all frames alike, so that the first face is where that of the ground truth is and as
     large: pictures of any size and crop compare.
 
     Args:
         folder: Videos, or `.npz` and `.parquet` files as `mssync generate` writes them.
         pieces: Held-out pieces of clips.
+        lengths: Frames of each clip.
         smoothing_frames: Width of the mean that the dataset's landmarks were smoothed by, and those
             of videos are.
         extraction: How videos are read; None: they cannot be.
@@ -76,7 +83,8 @@ def read(
         Motion (T, 68, 2) by the piece's index, and a reason by the index of every other piece.
 
     Raises:
-        InputError: If videos are given and cannot be read here.
+        InputError: If no file is of a test clip, two are of one, or videos are given and cannot be
+            read here.
     """
     wanted = _by_file(folder, pieces)
     motions, missing = dict[int, Motion](), dict[int, str]()
@@ -98,7 +106,10 @@ def read(
             for index in indices:
                 piece = pieces[index]
                 end = piece.start + len(piece.motion_TPD)
-                if len(points_TPD) < end:
+                length = lengths[piece.clip_id]
+                if abs(len(points_TPD) - length) > _LENGTH_S * FRAME_RATE_HZ:
+                    missing[index] = f"{file.name}: {_other_length(len(points_TPD), length)}"
+                elif len(points_TPD) < end:
                     missing[index] = f"{file.name}: {len(points_TPD)} frames, {end} are needed"
                 else:
                     motions[index] = _placed(points_TPD[piece.start : end], piece.motion_TPD[0])
@@ -139,11 +150,7 @@ def read_points(file: Path) -> NDArray[np.float32]:
 
 def _by_file(folder: Path, pieces: Sequence[Excerpt]) -> dict[Path | None, list[int]]:
     """Indices of the pieces that each file holds; None: that none does."""
-    files = {
-        _stem(path.relative_to(folder).as_posix()): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in (*MEDIA_SUFFIXES, *SUFFIXES)
-    }
+    files = _files(folder)
     stems = {_stem(piece.clip_id) for piece in pieces}
     bare = Counter(PurePosixPath(stem).name for stem in stems)
     found: dict[Path | None, list[int]] = {}
@@ -152,7 +159,46 @@ def _by_file(folder: Path, pieces: Sequence[Excerpt]) -> dict[Path | None, list[
         name = PurePosixPath(stem).name
         file = files.get(stem) or (files.get(name) if bare[name] == 1 else None)
         found.setdefault(file, []).append(index)
+    others = [path for path in files.values() if path not in found]
+    if found.keys() == {None}:
+        raise InputError(
+            f"{folder} has no file of a test clip: expected names like "
+            f"{_stem(pieces[0].clip_id)}{others[0].suffix}, found "
+            f"{others[0].relative_to(folder).as_posix()} and {len(others) - 1} more"
+        )
+    if others:
+        logger.log(
+            logging.WARNING if None in found else logging.INFO,
+            "evaluate: %s: %d files are of no test clip and are not looked at, first %s",
+            folder,
+            len(others),
+            others[0].relative_to(folder).as_posix(),
+        )
     return found
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Videos and landmark files by their path without suffix."""
+    files = dict[str, Path]()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in (*MEDIA_SUFFIXES, *SUFFIXES) or not path.is_file():
+            continue
+        stem = _stem(path.relative_to(folder).as_posix())
+        if stem in files:
+            raise InputError(
+                f"{folder}: {files[stem].name} and {path.name} are of one clip, {stem}: leave one"
+            )
+        files[stem] = path
+    return files
+
+
+def _other_length(found: int, expected: int) -> str:
+    """Why a file is not of its clip."""
+    seconds = (f"{frames} frames ({frames / FRAME_RATE_HZ:.2f} s)" for frames in (found, expected))
+    return (
+        "{} at 25 Hz, the clip has {}: make it of the whole clip and nothing else, and write it at "
+        "the rate it was made for"
+    ).format(*seconds)
 
 
 def _stem(name: str) -> str:

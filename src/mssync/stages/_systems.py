@@ -41,6 +41,7 @@ def resolve(
     *,
     taken: Sequence[str],
     paths: Paths,
+    lengths: Mapping[str, int],
     smoothing_frames: int,
     extraction: Extraction | None,
     scratch: Path,
@@ -52,6 +53,7 @@ def resolve(
         pieces: Held-out pieces.
         taken: Names that mean something else.
         paths: The MLflow store, and the name of the model in it.
+        lengths: Frames of each clip.
         smoothing_frames: Width of the mean that the dataset was smoothed by.
         extraction: How landmarks of videos are found; None: they are not.
         scratch: Folder for what is downloaded.
@@ -70,7 +72,11 @@ def resolve(
             models[name] = folder
             continue
         motions[name], missing = _imported.read(
-            Path(where), pieces, smoothing_frames=smoothing_frames, extraction=extraction
+            Path(where),
+            pieces,
+            lengths=lengths,
+            smoothing_frames=smoothing_frames,
+            extraction=extraction,
         )
         for index, reason in missing.items():
             reasons.setdefault(index, {})[name] = reason

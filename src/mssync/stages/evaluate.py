@@ -18,7 +18,16 @@ from mssync.metrics.version import METRIC_VERSION
 from mssync.params import Evaluate, Paths, Run
 from mssync.points import ALL
 from mssync.render.gallery import write_gallery, write_images
-from mssync.stages import _comparison, _failures, _gallery, _rollouts, _scores, _systems, _traces
+from mssync.stages import (
+    _comparison,
+    _failures,
+    _gallery,
+    _rendered,
+    _rollouts,
+    _scores,
+    _systems,
+    _traces,
+)
 from mssync.stages._imported import Extraction
 from mssync.trained import checkpoint
 from mssync.trained.networks import (
@@ -35,6 +44,7 @@ SCORES = "scores.json"
 SEQUENCES = "sequences.json"
 GALLERY = Path("gallery") / "index.html"
 PLOTS = "plots"
+_RESULTS = {"value", "normalised", "distance", "distance_in_axes", "share"}
 _COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
 CHALLENGER = "generated"
 CHAMPION = "champion"
@@ -83,11 +93,12 @@ def run(
         What `metrics.json` holds.
 
     Raises:
-        InputError: If an input is missing.
+        InputError: If an input is missing, or weights that are named are others than they should.
         StageFailedError: If the test split has fewer than two sequences, or no training clip is as
             long as a piece of the retrieval.
     """
     device = prepare(run)
+    networks = _rendered.load(params.rendered, device)
     version = dataset.load(data)
     held_out = _scores.clips_of(version, "test")
     champion = tracking.champion(paths.tracking_uri, paths.model_name)
@@ -97,6 +108,7 @@ def run(
             _scores.excerpts(held_out, frames=params.frames, at_most=params.max_sequences),
             taken=(CHALLENGER, CHAMPION),
             paths=paths,
+            lengths={clip.clip_id: clip.frames for clip in held_out},
             smoothing_frames=version.metadata["params"]["smoothing_frames"],
             extraction=extraction,
             scratch=Path(scratch),
@@ -131,12 +143,14 @@ def run(
     detectors, judged = _failures.judge(
         motions, pieces, training, evaluators[ALL][0], params, kernel=kernel, device=device
     )
+    drawn = _rendered.score(networks, motions, pieces)
     rollouts = _rollouts.roll_out(
         generators, held_out, evaluators[ALL], params, kernel=kernel, device=device
     )
 
     def metrics(system: str) -> dict[str, Any]:
-        return scores.metrics(system) | {"failures": _failures.summary(judged, system)}
+        found = scores.metrics(system) | {"failures": _failures.summary(judged, system)}
+        return found | ({"rendered": drawn[system]} if drawn[system] else {})
 
     scored_by = {
         "metric_version": METRIC_VERSION,
@@ -161,6 +175,7 @@ def run(
             name: {"metrics": metrics(name), "kind": "imported", "where": params.systems[name]}
             for name in others.imported
         },
+        "rendered": networks.told,
         "left_out": {piece: dict(why) for piece, why in others.left_out.items()},
         "failure_limits": _failures.limits(detectors),
         "verdicts": _failures.verdicts(judged),
@@ -192,7 +207,7 @@ def run(
         clips,
         reigning,
         summary=_summary(report),
-        extra=_comparison.tables(report, judged),
+        extra=[*_comparison.tables(report, judged), *_rendered.tables(drawn)],
         facts={
             "Dataset revision": version.revision[:12],
             "Generator": report["challenger"]["sha256"][:12],
@@ -287,6 +302,19 @@ def _summary(report: Mapping[str, Any]) -> str:
     )
 
 
+def tracked(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What a run's page has of a system's metrics: the results by name.
+
+    Intervals, sample sizes and references, ten times as many, are in `metrics.json`, which is an
+    artifact of the run.
+    """
+    return {
+        name: value
+        for name, value in tracking.numbers(metrics, "eval.").items()
+        if name.rpartition(".")[2] in _RESULTS
+    }
+
+
 def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
     """Write metrics and gallery into the run that trained the generator."""
     sha256 = report["challenger"]["sha256"]
@@ -295,7 +323,7 @@ def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
             if tracker is None:
                 logger.warning("no run is known of the generator %s: not tracked", sha256[:12])
                 return
-            tracker.log(tracking.numbers(report["challenger"]["metrics"], "eval."), step=0)
+            tracker.log(tracked(report["challenger"]["metrics"]), step=0)
             for name in (METRICS, SEQUENCES, GALLERY):
                 tracker.log_files(out / name, "evaluation")
             tracker.log_files(out / PLOTS, f"evaluation/{PLOTS}")

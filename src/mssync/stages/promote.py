@@ -6,13 +6,16 @@ Deciding is pure: the same metrics give the same decision (`stages/_gate.py`). O
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mssync import records, tracking
 from mssync.errors import InputError
 from mssync.params import Paths, Promote
+from mssync.render import gate
 from mssync.stages import _gate
 from mssync.stages._gate import PROMOTE
 from mssync.tracking import flatten
@@ -22,6 +25,8 @@ logger = logging.getLogger(__name__)
 GATE = "gate."  # begins the names of the tags that tell a decision
 
 ARTIFACT = "generator"
+PAGE = "index.html"
+GALLERY = Path("gallery") / "index.html"
 
 
 def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
@@ -29,7 +34,8 @@ def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
 
     Args:
         metrics: `metrics.json` of `evaluate`.
-        out: File to write: decision, reason, and the numbers it rests on.
+        out: File to write: decision, reason, and the numbers it rests on. The page `index.html`
+            is written beside it: the same in a line, above the gallery that lies beside `metrics`.
         params: The stage's section.
 
     Returns:
@@ -44,6 +50,9 @@ def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{metrics}: {error}") from error
     records.write_text(out, json.dumps(decision, indent=1, sort_keys=True) + "\n")
+    gallery = metrics.resolve().parent / GALLERY
+    shown = quote(os.path.relpath(gallery, out.resolve().parent))
+    records.write_text(out.parent / PAGE, gate.page(decision, gallery=shown))
     logger.info("promote: %s: %s", decision["decision"], decision["reason"])
     return decision
 
