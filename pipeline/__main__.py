@@ -34,6 +34,12 @@ def compile_graph(
         Path, typer.Option(help="Parameter file; its values are the inputs' defaults.")
     ] = Path("params.cluster.yaml"),
     image: Image = "mssync:dev",
+    kubernetes: Annotated[
+        bool,
+        typer.Option(
+            "--kubernetes", help="Write Kubernetes objects, for GitOps (manifests/README.md)."
+        ),
+    ] = False,
 ) -> None:
     """Write the pipeline as a file that Kubeflow Pipelines takes."""
     from pipeline import compiling, graph, resources
@@ -48,7 +54,8 @@ def compile_graph(
     environment = resources.caches(resources.WORKSPACE)
     environment |= {"MSSYNC_IMAGE_DIGEST": digest} if digest else {}
     built = graph.build(load(params), graph.Target(image, environment), shards=shards)
-    compiling.write(built, output)
+    write = compiling.write_objects if kubernetes else compiling.write
+    write(built, output)
     typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {shards} shards")
 
 

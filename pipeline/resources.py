@@ -13,6 +13,9 @@ WORKSPACE = "/workspace"
 CLAIM = "mssync-workspace"
 USER = 10001
 _GPU = "nvidia.com/gpu"
+# Labels of a step's pod: the network policies of manifests/ select by them.
+STEP = "mssync.step"
+EGRESS = "mssync.egress"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Resources:
         retries: Tries after the first; a step goes on from what it had finished.
         gpu: Takes a GPU where the parameters say `cuda`.
         shared_memory: Size of /dev/shm; empty: the machine's default.
+        internet: May reach public addresses.
     """
 
     cpu: str
@@ -34,12 +38,13 @@ class Resources:
     retries: int = 2
     gpu: bool = False
     shared_memory: str = ""
+    internet: bool = False
 
 
 _HOUR_S = 3600
 TABLE: Mapping[str, Resources] = {
-    "shard": Resources("500m", "1Gi", _HOUR_S),
-    "download_videos": Resources("1", "2Gi", 24 * _HOUR_S),
+    "shard": Resources("500m", "1Gi", _HOUR_S, internet=True),
+    "download_videos": Resources("1", "2Gi", 24 * _HOUR_S, internet=True),
     "extract_landmarks": Resources("4", "8Gi", 24 * _HOUR_S, gpu=True),
     "extract_audio": Resources("2", "4Gi", 12 * _HOUR_S),
     "gather": Resources("1", "4Gi", 2 * _HOUR_S),
@@ -58,6 +63,11 @@ def caches(workspace: str) -> dict[str, str]:
         "TORCH_HOME": f"{workspace}/cache/torch",
         "NUMBA_CACHE_DIR": f"{workspace}/cache/numba",
     }
+
+
+def labels(name: str) -> dict[str, str]:
+    """Labels of a step's pod: which step it is, and whether it may reach the internet."""
+    return {STEP: name} | ({EGRESS: "internet"} if TABLE[name].internet else {})
 
 
 def wants_gpu(name: str, params: Params) -> bool:
@@ -88,5 +98,7 @@ def ask(task: PipelineTask, name: str, params: Params) -> None:
             size_limit=wanted.shared_memory,
         )
     kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
+    for key, value in labels(name).items():
+        kubernetes.add_pod_label(task, key, value)
     # not a parameter: the same step would look like another in every run
     kubernetes.use_field_path_as_env(task, RUN_ID, "metadata.labels['pipeline/runid']")
