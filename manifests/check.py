@@ -58,32 +58,41 @@ def check(objects: Sequence[Object], secrets: Sequence[Object]) -> list[str]:
         ):
             own += rule(pod)
         found += [f"{name(pod.owner)}: {each}" for each in own]
-    for check_all in (names, selectors, policies, roles, values, runtimes):
+    for check_all in (names, spaces, selectors, policies, roles, values, runtimes):
         found += check_all(objects)
     return found + [f"template {each}" for each in filled(secrets)]
 
 
 def names(objects: Sequence[Object]) -> Iterator[str]:
-    """Every name is one that a server takes, no object is there twice, all are in one namespace."""
+    """Every name is one that a server takes, and no object is there twice."""
     for item in objects:
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", item["metadata"]["name"]):
-            yield f"{name(item)}: a name is small letters, digits and -"
+            yield f"{name(item)}: a name is small letters, digits, - and ."
     for pod in pods(objects):
-        for each in [*pod.containers, *(port for c in pod.containers for port in c.get("ports", []))]:
-            if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", each.get("name", "x")):
-                yield f"{name(pod.owner or {})}: {each['name']!r}: a name is small letters, digits and -"
+        ports = [port for each in pod.containers for port in each.get("ports", [])]
+        for part in [*pod.containers, *ports]:
+            if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", part.get("name", "x")):
+                owner = name(pod.owner or {})
+                yield f"{owner}: {part['name']!r}: a name is small letters, digits and -"
     for key, count in Counter(name(item) for item in objects).items():
         if count > 1:
             yield f"{key}: is there {count} times"
-    spaces = Counter(
-        item["metadata"].get("namespace", "") for item in objects if item["kind"] not in CLUSTER_SCOPED
-    )
-    if len(spaces) > 1 or "" in spaces:
-        yield f"expected one namespace for all, found {sorted(spaces)}"
+
+
+def spaces(objects: Sequence[Object]) -> Iterator[str]:
+    """All objects are in one namespace, which refuses pods that are not restricted."""
+    found = {
+        item["metadata"].get("namespace", "")
+        for item in objects
+        if item["kind"] not in CLUSTER_SCOPED
+    }
+    if len(found) > 1 or "" in found:
+        yield f"expected one namespace for all, found {sorted(found)}"
     for item in named(objects, "Namespace").values():
-        level = item["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce")
+        enforced = "pod-security.kubernetes.io/enforce"
+        level = item["metadata"].get("labels", {}).get(enforced)
         if level != "restricted":
-            yield f"{name(item)}: expected pod-security.kubernetes.io/enforce: restricted, found {level}"
+            yield f"{name(item)}: expected {enforced}: restricted, found {level}"
 
 
 def selectors(objects: Sequence[Object]) -> Iterator[str]:
@@ -151,7 +160,8 @@ def _ports(item: Object, rule: Object, reached: Sequence[Pod]) -> Iterator[str]:
         }
         there = numbers | {each for pod in reached for each in pod.ports}
         if asked not in there and (isinstance(asked, str) or reached):
-            yield f"{name(item)}: port {asked} is none of the pods it is about ({sorted(map(str, there))})"
+            known = ", ".join(sorted(map(str, there)))
+            yield f"{name(item)}: port {asked} is none of the pods that it is about ({known})"
 
 
 def roles(objects: Sequence[Object]) -> Iterator[str]:
@@ -162,9 +172,13 @@ def roles(objects: Sequence[Object]) -> Iterator[str]:
         for rule in item["rules"]:
             fields = ("apiGroups", "resources", "verbs", "resourceNames")
             if wild := [field for field in fields if "*" in rule.get(field, [])]:
-                yield f"{name(item)}: allows everything (*) in {', '.join(wild)}: name what is needed"
+                yield f"{name(item)}: allows everything (*) in {', '.join(wild)}: name it"
             read_out = {"get", "list", "watch"} & set(rule["verbs"])
-            if "secrets" in rule.get("resources", []) and read_out and not rule.get("resourceNames"):
+            if (
+                "secrets" in rule.get("resources", [])
+                and read_out
+                and not rule.get("resourceNames")
+            ):
                 yield f"{name(item)}: reads every secret: name them (resourceNames)"
     for item in named(objects, "RoleBinding", "ClusterRoleBinding").values():
         if item["roleRef"]["name"] not in there:

@@ -63,9 +63,9 @@ def pods(objects: Iterable[Object]) -> list[Pod]:
 
 def steps() -> list[Pod]:
     """Kinds of pods that Kubeflow makes for a run: one of each step, and its own drivers."""
-    return [
-        Pod(None, ENGINE | resources.labels(step), {}) for step in resources.TABLE
-    ] + [Pod(None, ENGINE, {})]
+    return [Pod(None, ENGINE | resources.labels(step), {}) for step in resources.TABLE] + [
+        Pod(None, ENGINE, {})
+    ]
 
 
 def _templates(item: Object) -> Iterator[Object]:

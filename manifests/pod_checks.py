@@ -1,7 +1,6 @@
 """Checks of pods that no schema makes: images, resources, rights, probes, what they refer to."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
@@ -22,8 +21,8 @@ def images(pod: Pod) -> Iterator[str]:
         _, tag = split_image(container.get("image", ""))
         if not tag or tag == ":latest":
             yield (
-                f"container {container['name']}: expected an image with a tag other than latest, or "
-                f"a digest, found {container.get('image')!r}: name one (images: in kustomization)"
+                f"container {container['name']}: expected an image with a tag other than latest, "
+                f"or a digest, found {container.get('image')!r}: name one under images"
             )
 
 
@@ -137,23 +136,27 @@ def references(
             yield f"reads the key {key} of {kind} {found}, which has {sorted(there[found])}"
 
 
+# Fields that refer to a secret or a configuration, and the field of theirs that has its name.
+_IN_VOLUMES = {"secret": ("Secret", "secretName"), "configMap": ("ConfigMap", "name")}
+_IN_VARIABLES = {
+    "secretKeyRef": ("Secret", "name"),
+    "configMapKeyRef": ("ConfigMap", "name"),
+    "secretRef": ("Secret", "name"),
+    "configMapRef": ("ConfigMap", "name"),
+}
+
+
 def _read(pod: Pod) -> Iterator[tuple[str, str, str]]:
     """Kind, name and key of what a pod reads; no key where it reads all of them."""
-    for volume in pod.spec.get("volumes", []):
-        if "secret" in volume:
-            yield "Secret", volume["secret"]["secretName"], ""
-        if "configMap" in volume:
-            yield "ConfigMap", volume["configMap"]["name"], ""
+    places = [(each, _IN_VOLUMES) for each in pod.spec.get("volumes", [])]
     for container in pod.containers:
-        for variable in container.get("env", []):
-            source: Mapping[str, Any] = variable.get("valueFrom", {})
-            for kind, field in (("Secret", "secretKeyRef"), ("ConfigMap", "configMapKeyRef")):
-                if field in source:
-                    yield kind, source[field]["name"], source[field]["key"]
-        for source in container.get("envFrom", []):
-            for kind, field in (("Secret", "secretRef"), ("ConfigMap", "configMapRef")):
-                if field in source:
-                    yield kind, source[field]["name"], ""
+        variables = [each.get("valueFrom", {}) for each in container.get("env", [])]
+        variables += container.get("envFrom", [])
+        places += [(each, _IN_VARIABLES) for each in variables]
+    for place, fields in places:
+        for field in fields.keys() & place.keys():
+            kind, named_by = fields[field]
+            yield kind, place[field][named_by], place[field].get("key", "")
 
 
 def alone(pod: Pod, objects: Iterable[Object]) -> Iterator[str]:
@@ -168,6 +171,6 @@ def alone(pod: Pod, objects: Iterable[Object]) -> Iterator[str]:
             one = owner["spec"].get("replicas", 1) == 1
             if not one or owner["spec"].get("strategy", {}).get("type") != "Recreate":
                 yield (
-                    f"several pods of {name(owner)} would write {name(claim)}, a volume of one node: "
-                    "one replica, and strategy Recreate"
+                    f"several pods of {name(owner)} would write {name(claim)}, a volume of one "
+                    "node: one replica, and strategy Recreate"
                 )

@@ -1,9 +1,12 @@
 """What the manifests render to, by our own renderer, which needs no kubectl."""
 
+import os
+
 import pytest
 
 from manifests.check import templates
 from manifests.render import render
+from tests.manifests import schemas
 
 FOLDERS = ("base", "overlays/dev", "overlays/gpu")
 
@@ -29,3 +32,14 @@ def objects(request, rendered):
 def secrets(manifests):
     """Templates of the secrets."""
     return templates(manifests / "secrets")
+
+
+@pytest.fixture(scope="session")
+def definitions():
+    """Strict validators of Kubeflow's own kinds."""
+    named = os.environ.get("MSSYNC_TEST_KFP")
+    if not named:
+        pytest.skip("MSSYNC_TEST_KFP names no folder with Kubeflow's definitions in crds/")
+    found = schemas.of_folder(f"{named}/crds")
+    assert found
+    return found

@@ -207,6 +207,7 @@ def test_runs_files_and_the_champion_are_kept_in_postgresql_and_in_the_bucket(
         for step in range(3):
             tracker.log({"train/loss": 1 / (step + 1)}, step)
         tracker.log_files(tmp_path / "generator", "generator")
+        tracker.tag({tracking.MODEL_TAG: SHA256})
         tracker.made(SHA256)
     run_id = tracking.recall_run(SHA256)
     version = tracking.register_champion(
