@@ -16,6 +16,12 @@ _GPU = "nvidia.com/gpu"
 # Labels of a step's pod: the network policies of manifests/ select by them.
 STEP = "mssync.step"
 EGRESS = "mssync.egress"
+# MLflow's client goes to the bucket itself where its server can sign the address; steps cannot
+# reach it.
+THROUGH_MLFLOW = {
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ def ask(task: PipelineTask, name: str, params: Params) -> None:
             size_limit=wanted.shared_memory,
         )
     kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
+    for variable, value in THROUGH_MLFLOW.items():
+        task.set_env_variable(variable, value)
     for key, value in labels(name).items():
         kubernetes.add_pod_label(task, key, value)
     # not a parameter: the same step would look like another in every run

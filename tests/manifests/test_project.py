@@ -101,9 +101,9 @@ def test_a_job_works_on_the_same_folders_as_a_step(rendered):
     assert {mounts[name]: claim for name, claim in claims.items()} == {
         resources.WORKSPACE: resources.CLAIM
     }
-    assert {each["name"]: each["value"] for each in container["env"]} == resources.caches(
-        resources.WORKSPACE
-    )
+    caches = resources.caches(resources.WORKSPACE)
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    assert variables == caches | resources.THROUGH_MLFLOW
     assert spec["securityContext"]["runAsUser"] == resources.USER
 
 

@@ -171,6 +171,7 @@ def test_every_pod_runs_the_pinned_image_on_the_shared_workspace_as_nobody_speci
         assert container["image"] == f"registry.example/mssync@{DIGEST}"
         env = {item["name"]: item["value"] for item in container["env"]}
         assert env["MSSYNC_IMAGE_DIGEST"] == DIGEST
+        assert env.items() >= resources.THROUGH_MLFLOW.items()
         assert env["TORCH_HOME"].startswith(f"{resources.WORKSPACE}/")
         assert container["resources"]["memoryLimit"] == container["resources"]["memoryRequest"]
         assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "10001"}
@@ -179,6 +180,8 @@ def test_every_pod_runs_the_pinned_image_on_the_shared_workspace_as_nobody_speci
         ]
         assert {"mountPath": "/tmp", "volumeName": "tmp"} in pod["emptyDirMounts"]
         assert int(pod["activeDeadlineSeconds"]) > 0
+        name = label.removeprefix("exec-").replace("-", "_")
+        assert pod["podMetadata"]["labels"] == resources.labels(name)
         assert pod["fieldPathAsEnv"][0]["name"] == "KFP_RUN_ID"
 
 
