@@ -14,7 +14,7 @@ import typer
 
 from manifests import pod_checks
 from manifests.objects import SERVERS, Pod, name, named, pods, selects, steps
-from manifests.render import CLUSTER_SCOPED, Object, parse, read, render
+from manifests.render import CLUSTER_SCOPED, Object, objects_of, parse, read, render
 from mssync.cli import guarded
 from mssync.errors import InputError
 
@@ -231,8 +231,19 @@ def main(
     ],
 ) -> None:
     """Check what a folder renders to: images, rights, probes, names, selectors, secrets."""
-    objects = parse(sys.stdin.read(), named="-") if source == "-" else render(Path(source))
-    if problems := check(objects, templates()):
+    objects = (
+        objects_of(parse(sys.stdin.read(), named="-"), named="-")
+        if source == "-"
+        else render(Path(source))
+    )
+    try:
+        problems = check(objects, templates())
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source}: an object lacks what its kind must have ({error!r}): kubectl apply "
+            "--dry-run=server says which"
+        ) from error
+    if problems:
         raise InputError(f"{source}: {len(problems)} found\n" + "\n".join(problems))
     typer.echo(f"{source}: {len(objects)} objects, nothing found")
 

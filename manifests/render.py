@@ -94,19 +94,45 @@ def parse(text: str, *, named: str) -> list[Object]:
     return documents
 
 
-def _apply(folder: Path, objects: list[Object]) -> None:
-    """Add what a kustomization lists to the objects so far, and change them as it says."""
-    [said] = read(folder / "kustomization.yaml")
+def objects_of(documents: list[Object], *, named: str) -> list[Object]:
+    """The documents, each with a kind and a name.
+
+    Raises:
+        InputError: If one has none.
+    """
+    for each in documents:
+        named_well = "name" in (each.get("metadata") or {})
+        if not (named_well and each.keys() >= {"apiVersion", "kind"}):
+            raise InputError(
+                f"{named}: expected objects with apiVersion, kind and metadata.name, found one "
+                f"with {', '.join(map(str, each)) or 'nothing'}"
+            )
+    return documents
+
+
+def _said(folder: Path) -> Object:
+    """What a folder's kustomization says, if all of it is known here."""
+    path = folder / "kustomization.yaml"
+    documents = read(path)
+    if len(documents) != 1:
+        raise InputError(f"{path}: expected one document, found {len(documents)}")
+    [said] = documents
     if unknown := sorted(set(said) - _KNOWN):
         raise InputError(
-            f"{folder / 'kustomization.yaml'}: {', '.join(unknown)} is not known here: check what "
-            "kubectl makes of it (kubectl kustomize DIR | python -m manifests.check -)"
+            f"{path}: {', '.join(unknown)} is not known here: check what kubectl makes of it "
+            "(kubectl kustomize DIR | python -m manifests.check -)"
         )
+    return said
+
+
+def _apply(folder: Path, objects: list[Object]) -> None:
+    """Add what a kustomization lists to the objects so far, and change them as it says."""
+    said = _said(folder)
     # A component changes what was there before it, another kustomization only its own.
     own = objects if said.get("kind") == "Component" else list[Object]()
     for entry in said.get("resources", []):
         path = folder / entry
-        own += render(path) if path.is_dir() else read(path)
+        own += render(path) if path.is_dir() else objects_of(read(path), named=str(path))
     for entry in said.get("components", []):
         _apply(folder / entry, own)
     for patch in said.get("patches", []):
@@ -123,8 +149,12 @@ def _apply(folder: Path, objects: list[Object]) -> None:
 
 
 def _patch(objects: list[Object], said: Object, folder: Path) -> None:
-    text = (folder / said["path"]).read_text() if "path" in said else said["patch"]
-    patch = yaml.safe_load(text)
+    named = str(folder / said.get("path", "kustomization.yaml"))
+    text = Path(named).read_text() if "path" in said else said["patch"]
+    try:
+        patch = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{named}: a patch is not YAML: {error}") from error
     target = said.get("target") or {
         "kind": patch["kind"],
         "name": patch["metadata"]["name"],
@@ -135,7 +165,13 @@ def _patch(objects: list[Object], said: Object, folder: Path) -> None:
     for each in chosen:
         if isinstance(patch, list):
             for operation in patch:
-                _operate(each, operation)
+                try:
+                    _operate(each, operation)
+                except (LookupError, TypeError, ValueError) as error:
+                    raise InputError(
+                        f"{named}: {each['kind']} {each['metadata']['name']} has no place for the "
+                        f"patch {operation}"
+                    ) from error
         elif patch.get("$patch") == "delete":
             objects.remove(each)
         else:

@@ -83,11 +83,26 @@ def test_both_renderers_agree_on_an_overlay_of_ones_own(tmp_path, manifests, tex
         ("resources: [broken.yaml]", r"broken\.yaml is not YAML"),
         ("resources: [listed.yaml]", "expected mappings, found list"),
         ("patches: [{target: {kind: Pod}, patch: '[]'}]", "no object for the patch"),
+        ("resources: [nameless.yaml]", r"nameless\.yaml: expected objects with apiVersion, kind"),
+        (
+            "resources: [pod.yaml]\npatches: [{target: {kind: Pod}, patch: "
+            "'[{op: add, path: /spec/containers/0/x, value: y}]'}]",
+            "Pod a has no place for the patch",
+        ),
+        ("patches: [{target: {kind: Pod}, patch: 'a: ['}]", "a patch is not YAML"),
+        ("---\na: b", "expected one document, found 2"),
         ("labels: [{pairs: {a: b}, includeSelectors: true}]", "labels have pairs"),
     ],
 )
 def test_what_it_does_not_know_is_refused(tmp_path, text, message):
-    write(tmp_path, kustomization=BASE + text, broken="a: [", listed="- a")
+    write(
+        tmp_path,
+        kustomization=BASE + text,
+        broken="a: [",
+        listed="- a",
+        nameless="kind: Pod",
+        pod="apiVersion: v1\nkind: Pod\nmetadata: {name: a}",
+    )
     with pytest.raises(InputError, match=message):
         render(tmp_path)
 
@@ -114,7 +129,7 @@ def test_an_image_is_a_name_and_a_tag_or_a_digest(image, parts):
     assert split_image(image) == parts
 
 
-def test_the_command_says_what_it_found(manifests, capsys):
+def test_the_command_says_what_it_found(manifests, capsys, tmp_path):
     main(str(manifests / "base"))
     assert "nothing found" in capsys.readouterr().out
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b"}}
@@ -126,6 +141,11 @@ def test_the_command_says_what_it_found(manifests, capsys):
         text=True,
         check=False,
     )
+    del pod["spec"]["containers"][0]["name"]
+    (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod))
+    write(tmp_path, kustomization=BASE + "resources: [pod.yaml]")
+    with pytest.raises(InputError, match="an object lacks what its kind must have"):
+        main(str(tmp_path))
     assert result.returncode == 1
     assert "Pod/a: container c: expected an image with a tag" in result.stderr
     assert "Traceback" not in result.stderr
