@@ -39,6 +39,12 @@ def compile_graph(
         Path,
         typer.Option(help="What every step asks of the cluster.", show_default="pipeline's own"),
     ] = RESOURCES,
+    kubernetes: Annotated[
+        bool,
+        typer.Option(
+            "--kubernetes", help="Write Kubernetes objects, for GitOps (manifests/README.md)."
+        ),
+    ] = False,
 ) -> None:
     """Write the pipeline as a file that Kubeflow Pipelines takes."""
     from pipeline import compiling, graph
@@ -53,9 +59,10 @@ def compile_graph(
         )
     environment = asking.caches(asking.WORKSPACE)
     environment |= {"MSSYNC_IMAGE_DIGEST": digest} if digest else {}
-    table = asking.load(resources, steps=graph.steps())
+    table = asking.load(resources)
     built = graph.build(load(params), graph.Target(image, environment, table), shards=shards)
-    compiling.write(built, output)
+    write = compiling.write_objects if kubernetes else compiling.write
+    write(built, output)
     typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {shards} shards")
 
 

@@ -5,6 +5,7 @@ the file with copies, and the engine refuses what is too large. Tasks may share 
 """
 
 import errno
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import yaml
 from kfp import compiler
+from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
 from mssync import records
 from mssync.errors import InputError
@@ -34,13 +36,46 @@ def write(pipeline: Callable[..., Any], path: Path) -> None:
     Raises:
         InputError: If it cannot be written.
     """
+    spec, *platform = _compiled(pipeline)
+    share(spec, platform[0] if platform else {})
+    _dump([spec, *platform], path)
+
+
+def write_objects(pipeline: Callable[..., Any], path: Path) -> None:
+    """Compile a pipeline to Kubernetes objects: a Pipeline, and the PipelineVersion of this graph.
+
+    The version is named by the digest of its content: the same graph is the same object, another
+    one is a new version beside it, as Kubeflow wants, which lets no version change.
+
+    Args:
+        pipeline: As `graph.build` makes it.
+        path: File to write; never seen half written.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    whole, version = _compiled(
+        pipeline,
+        kubernetes_manifest_format=True,
+        kubernetes_manifest_options=KubernetesManifestOptions(include_pipeline_manifest=True),
+    )
+    spec = version["spec"]
+    share(spec["pipelineSpec"], spec["platformSpec"])
+    content = json.dumps([spec["pipelineSpec"], spec["platformSpec"]], sort_keys=True)
+    name = f"{whole['metadata']['name']}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    version["metadata"]["name"] = spec["displayName"] = name
+    _dump([whole, version], path)
+
+
+def _compiled(pipeline: Callable[..., Any], **options: Any) -> list[Spec]:  # noqa: ANN401 - kfp's
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(pipeline, str(compiled))
-        text = compiled.read_text()
-    spec, *platform = yaml.load_all(text, Loader=_Loader)
-    share(spec, platform[0] if platform else {})
-    dumped = yaml.dump_all([spec, *platform], Dumper=_Dumper, width=100)
+        compiler.Compiler().compile(pipeline, str(compiled), **options)
+        return list(yaml.load_all(compiled.read_text(), Loader=_Loader))
+
+
+def _dump(documents: list[Spec], path: Path) -> None:
+    dumped = yaml.dump_all(documents, Dumper=_Dumper, width=100)
     # not the comments that the compiler writes: their order changes from run to run
     try:
         if path.is_dir():

@@ -23,7 +23,7 @@ import components.promote
 import components.train_generator
 import components.train_syncers
 from mssync.errors import InputError
-from mssync.params import Params, stage_names
+from mssync.params import Params
 from mssync.steps import Shard
 from pipeline import resources
 from pipeline.steps.gather import gather
@@ -34,7 +34,6 @@ from pipeline.steps.shard import shard
 NAME = "mssync"
 MAX_SHARDS = 64
 DATA_STAGES = ("download_videos", "extract_landmarks", "extract_audio")
-ENGINE_STEPS = ("shard", "gather", "publish", "notify")
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,10 @@ def check_shards(count: int) -> None:
         raise InputError(f"a list is cut into 1 to {MAX_SHARDS} shards, found {count}")
 
 
-def steps() -> frozenset[str]:
-    """Names of all steps: the stages, and what only the engine needs."""
-    return frozenset({*stage_names(), *ENGINE_STEPS})
-
-
 def reports(shards: int) -> list[str]:
     """Names of the reports that the steps of a whole run leave, but that of the exit handler."""
     parts = [f"{name}-{Shard(index, shards)}" for name in DATA_STAGES for index in range(shards)]
-    return [*parts, *sorted(steps() - {*DATA_STAGES, "notify"})]
+    return [*parts, *sorted(resources.steps() - {*DATA_STAGES, "notify"})]
 
 
 def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:

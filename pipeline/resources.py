@@ -9,18 +9,25 @@ from kfp.dsl import PipelineTask
 from pydantic import Field, model_validator
 
 from mssync.errors import ParamsError
-from mssync.params import Params, Section, load_as
+from mssync.params import Params, Section, load_as, stage_names
 from mssync.steps import RUN_ID
 
 WORKSPACE = "/workspace"
 CLAIM = "mssync-workspace"
 USER = 10001
-_KEYS = {
-    "access-key-id": "AWS_ACCESS_KEY_ID",
-    "secret-access-key": "AWS_SECRET_ACCESS_KEY",
-    "endpoint-url": "AWS_ENDPOINT_URL",
-    "region": "AWS_DEFAULT_REGION",
+PROJECTS = Path(__file__).with_name("resources.yaml")
+ENGINE_STEPS = ("shard", "gather", "publish", "notify")
+# Labels of a step's pod: the network policies of manifests/ select by them.
+STEP = "mssync.step"
+EGRESS = "mssync.egress"
+# MLflow's client goes to the bucket itself where its server can sign the address; steps cannot
+# reach it.
+THROUGH_MLFLOW = {
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
+_S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
+_KEYS = {name: name for name in _S3}
 # Step -> secret -> its keys, and the variables that they become; a secret may be missing.
 SECRETS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "shard": {"mssync-sources": _KEYS},
@@ -61,6 +68,7 @@ class Asked(Section):
     retries: Count = Field(description="Tries after the first.")
     gpus: Count = Field(description="Where the parameters say `cuda` and the step uses torch.")
     temporary: Bytes = Field(description="Most that may lie in /tmp.")
+    internet: bool = Field(description="May reach public addresses.")
     shared_memory: Bytes | Literal[""] = Field(
         description="Size of /dev/shm; empty: the machine's default."
     )
@@ -87,20 +95,21 @@ class Table(Section):
         return self
 
 
-def load(path: Path, *, steps: frozenset[str]) -> Table:
+def steps() -> frozenset[str]:
+    """Names of all steps of the graph: the stages, and what only the engine needs."""
+    return frozenset({*stage_names(), *ENGINE_STEPS})
+
+
+def load(path: Path = PROJECTS) -> Table:
     """Read a table.
 
-    Args:
-        path: The file.
-        steps: All steps of the graph: each must have its row.
-
     Raises:
-        ParamsError: If it does not fit the schema, or is not of these steps.
+        ParamsError: If it does not fit the schema, or has not exactly one row a step.
     """
     table = load_as(Table, path, option="--resources")
-    if unlike := steps ^ table.steps.keys():
+    if unlike := steps() ^ table.steps.keys():
         raise ParamsError(
-            f"{path}: expected a row for each of {', '.join(sorted(steps))}; missing or unknown: "
+            f"{path}: expected a row for each of {', '.join(sorted(steps()))}; missing or unknown: "
             f"{', '.join(sorted(unlike))}"
         )
     return table
@@ -112,6 +121,11 @@ def caches(workspace: str) -> dict[str, str]:
         "TORCH_HOME": f"{workspace}/cache/torch",
         "NUMBA_CACHE_DIR": f"{workspace}/cache/numba",
     }
+
+
+def labels(name: str, asked: Asked) -> dict[str, str]:
+    """Labels of a step's pod: which step it is, and whether it may reach the internet."""
+    return {STEP: name} | ({EGRESS: "internet"} if asked.internet else {})
 
 
 def gpus(name: str, asked: Asked, params: Params) -> int:
@@ -157,6 +171,10 @@ def ask(task: PipelineTask, name: str, table: Table, params: Params) -> None:
         )
     for secret, keys in SECRETS.get(name, {}).items():
         kubernetes.use_secret_as_env(task, secret, dict(keys), optional=True)
+    for variable, value in THROUGH_MLFLOW.items():
+        task.set_env_variable(variable, value)
+    for label, value in labels(name, asked).items():
+        kubernetes.add_pod_label(task, label, value)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
     # not a parameter: the same step would look like another in every run
     kubernetes.use_field_path_as_env(task, RUN_ID, "metadata.labels['pipeline/runid']")

@@ -29,6 +29,7 @@ LONG = (
     "stages/test_build_kill.py",
     "stages/test_extract.py",
     "test_shards.py",
+    "manifests/test_mlflow.py",
 )
 
 

@@ -22,7 +22,7 @@ ENGINE_ONLY = {"shard", "gather", "publish", "notify"}
 
 
 def table(file):
-    return resources.load(file, steps=graph.steps())
+    return resources.load(file)
 
 
 def compiled(root, folder, *, shards, params="params.yaml", changes=None, asked=None):
@@ -31,7 +31,7 @@ def compiled(root, folder, *, shards, params="params.yaml", changes=None, asked=
     if changes:
         loaded = loaded.model_copy(update={"run": loaded.run.model_copy(update=changes)})
     environment = {"MSSYNC_IMAGE_DIGEST": DIGEST} | resources.caches(resources.WORKSPACE)
-    rows = table(asked or root / "pipeline" / "resources.yaml")
+    rows = table(asked or resources.PROJECTS)
     target = graph.Target(f"registry.example/mssync@{DIGEST}", environment, rows)
     file = folder / "pipeline.yaml"
     # KFP looks through the whole stack at every step, and pytest's is deep; a thread's is empty
@@ -191,6 +191,7 @@ def test_every_pod_runs_the_pinned_image_on_the_shared_workspace_as_nobody_speci
         assert container["image"] == f"registry.example/mssync@{DIGEST}"
         env = {item["name"]: item["value"] for item in container["env"]}
         assert env["MSSYNC_IMAGE_DIGEST"] == DIGEST
+        assert env.items() >= resources.THROUGH_MLFLOW.items()
         assert env["TORCH_HOME"].startswith(f"{resources.WORKSPACE}/")
         assert container["resources"]["memoryLimit"] == container["resources"]["memoryRequest"]
         assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "10001"}
@@ -199,6 +200,10 @@ def test_every_pod_runs_the_pinned_image_on_the_shared_workspace_as_nobody_speci
         ]
         assert ("/tmp", "tmp") in [(m["mountPath"], m["volumeName"]) for m in pod["emptyDirMounts"]]
         assert int(pod["activeDeadlineSeconds"]) > 0
+        name = label.removeprefix("exec-").replace("-", "_")
+        assert pod["podMetadata"]["labels"] == resources.labels(
+            name, table(resources.PROJECTS).steps[name]
+        )
         assert pod["fieldPathAsEnv"][0]["name"] == "KFP_RUN_ID"
 
 
@@ -251,7 +256,7 @@ def test_secrets_are_variables_of_the_steps_that_use_them_and_of_no_other(small)
         }
         for label, pod in pods.items()
     }
-    keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"]
+    keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"]
     assert {name: secrets for name, secrets in found.items() if secrets} == {
         "shard": {"mssync-sources": keys},
         "download_videos": {"mssync-sources": keys},
