@@ -1,6 +1,5 @@
 """The command line of the pipeline: `python -m pipeline`."""
 
-import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,11 +9,11 @@ from mssync.cli import guarded
 from mssync.errors import InputError
 from mssync.lists.sources import BASE
 from mssync.params import load
-
-logger = logging.getLogger("pipeline")
+from pipeline import cluster
 
 app = typer.Typer(
-    help="The chain on Kubeflow Pipelines: compile it for a cluster, or run it here.",
+    help="The chain on Kubeflow Pipelines: compile it, run it here, submit and "
+    "schedule it on a cluster.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,19 +35,9 @@ def compile_graph(
     image: Image = "mssync:dev",
 ) -> None:
     """Write the pipeline as a file that Kubeflow Pipelines takes."""
-    from pipeline import compiling, graph, resources
+    from pipeline import jobs
 
-    name, _, digest = image.partition("@")
-    if not digest:
-        logger.warning(
-            "%s is not pinned by a digest (NAME@sha256:...): runs will not say which image made "
-            "them",
-            name,
-        )
-    environment = resources.caches(resources.WORKSPACE)
-    environment |= {"MSSYNC_IMAGE_DIGEST": digest} if digest else {}
-    built = graph.build(load(params), graph.Target(image, environment), shards=shards)
-    compiling.write(built, output)
+    jobs.compile_for_cluster(load(params), output, image=image, shards=shards)
     typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {shards} shards")
 
 
@@ -111,6 +100,10 @@ def run_local(
     )
     typer.echo(report.summary(folder))
     typer.echo(f"Reports:  {reports}")
+
+
+for command in (cluster.submit, cluster.schedule, cluster.status, cluster.cancel):
+    app.command()(command)
 
 
 if __name__ == "__main__":
