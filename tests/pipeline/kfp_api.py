@@ -270,10 +270,11 @@ class Api:
                 self._running[run["run_id"]] = process
                 run["state"] = "RUNNING"
             tasks = _Tasks(run)
-            for line in process.stdout:
-                log.write(line)
-                with self._lock:
-                    tasks.take(line)
+            with process.stdout:
+                for line in process.stdout:
+                    log.write(line)
+                    with self._lock:
+                        tasks.take(line)
         process.wait()
         with self._lock:
             del self._running[run["run_id"]]
