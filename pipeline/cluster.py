@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mssync.errors import MsSyncError
-from mssync.lists.sources import BASE
 
 if TYPE_CHECKING:
     from pipeline.client import Server
@@ -53,8 +52,7 @@ Image = Annotated[
 Base = Annotated[
     str | None,
     typer.Option(
-        envvar=BASE,
-        help="Folder or URL that relative sources start from; default: where the list is.",
+        help="Folder or URL that relative sources start from; default: where the list is."
     ),
 ]
 Workspace = Annotated[

@@ -1,8 +1,8 @@
 """When a schedule comes: cron expressions as Kubeflow reads them, in words and as times.
 
 Kubeflow's scheduler has six fields, seconds first. It takes five as well, but reads them from the
-seconds on: what runs at five in the morning elsewhere runs at minute five of every hour there. So
-five fields become six here, before they are sent.
+seconds on: `0 3 * * 1`, Mondays at three elsewhere, is minute three of every hour in January there.
+So five fields become six here, before they are sent.
 """
 
 import calendar
@@ -163,9 +163,9 @@ def parse(text: str) -> Cron:
     written = text.split()
     if len(written) not in (5, 6):
         raise InputError(
-            f"cron {text!r:.60}: expected five fields (minute, hour, day of the month, month, day of "
-            f"the week), or six with the second before them, found {len(written)}: for instance "
-            "'0 3 * * mon', in quotes, for Mondays at three"
+            f"cron {text!r:.60}: expected five fields (minute, hour, day of the month, "
+            f"month, day of the week), or six with the second before them, found {len(written)}: "
+            "for instance '0 3 * * mon', in quotes, for Mondays at three"
         )
     if len(written) == 5:
         written = ["0", *written]

@@ -62,6 +62,8 @@ class Order(BaseModel):
             InputError: If the package cannot be read, or does not take these inputs.
             ParamsError: If the parameter file does not fit.
         """
+        if not self.sources:
+            raise InputError("expected a list of sources, found an empty name (--sources)")
         params = None
         if self.params or not self.package:
             params = load(self.params or CLUSTER_PARAMS)

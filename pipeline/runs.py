@@ -211,6 +211,7 @@ def check(run: Any, found: Iterable[Step]) -> None:  # noqa: ANN401
     if run.state == SUCCEEDED:
         return
     failed = [f"  {step.name}: {step.reason}" for step in found if step.state == "FAILED"]
+    failed += [f"  {step.name}: cancelled" for step in found if step.state == "CANCELED"]
     told = (run.error and run.error.message) or "the server names no step"
     raise StageFailedError(
         "\n".join([f"run {run.run_id} {run.state}:", *(failed or [f"  {told}"])])

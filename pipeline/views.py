@@ -72,6 +72,8 @@ def mlflow_page(run: Any, spec: Mapping[str, Any]) -> str:  # noqa: ANN401
     if not {"tracking_uri", "experiment"} <= paths.keys():
         return ""
     uri, experiment = address(paths["tracking_uri"]).rstrip("/"), paths["experiment"]
+    if not uri.startswith("http"):
+        uri = paths["tracking_uri"]  # a file, which is not of this machine
     tag = f"tags.kfp_run_id = '{run.run_id}'"
     try:
         answer = httpx.get(

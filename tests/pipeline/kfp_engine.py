@@ -12,11 +12,19 @@ from kfp import local
 from kfp.components import load_component_from_text
 
 
-def without_pauses(spec):
-    """The same graph, whose failed tasks are tried again at once."""
-    for component in [spec["root"], *spec["components"].values()]:
-        for task in component.get("dag", {}).get("tasks", {}).values():
+def as_runnable(spec):
+    """The same graph: failed tasks are tried again at once, and each is told by its own name.
+
+    The runner names a task by its component, which tasks may share.
+    """
+    components = dict(spec["components"])
+    for component in [spec["root"], *components.values()]:
+        for name, task in component.get("dag", {}).get("tasks", {}).items():
             task.get("retryPolicy", {}).pop("backoffDuration", None)
+            shared = components[task["componentRef"]["name"]]
+            if "executorLabel" in shared:
+                spec["components"][f"comp-{name}"] = shared
+                task["componentRef"]["name"] = f"comp-{name}"
     return spec
 
 
@@ -25,7 +33,7 @@ def main(package, arguments, folder):
     local.init(
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=folder, raise_on_error=True
     )
-    pipeline = load_component_from_text(yaml.dump(without_pauses(spec), Dumper=yaml.CSafeDumper))
+    pipeline = load_component_from_text(yaml.dump(as_runnable(spec), Dumper=yaml.CSafeDumper))
     pipeline(**json.loads(Path(arguments).read_text()))
 
 

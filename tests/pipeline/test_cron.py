@@ -45,7 +45,7 @@ def test_an_expression_is_told_in_words_and_times(written, sent, words, first, s
     assert second is None or times[1] == second
 
 
-def test_five_fields_do_not_become_minute_three_of_every_hour():
+def test_five_fields_do_not_become_minute_three_of_every_hour_in_january():
     """Kubeflow reads five fields from the second on."""
     times = cron.parse("0 3 * * 1").upcoming(SATURDAY, 3)
     assert [each.hour for each in times] == [3, 3, 3]
