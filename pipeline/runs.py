@@ -144,11 +144,11 @@ def steps(run: Any, names: Mapping[str, str]) -> list[Step]:  # noqa: ANN401
     by_id = {key: task for task in tasks for key in (task.task_id, task.pod_name) if key}
     found = []
     for task in tasks:
-        name = _TRY.sub("", task.display_name or "")
+        name = _bare(task)
         if _INNER.fullmatch(name):
             continue
         ended = moment(task.end_time) if task.state in ENDED else None
-        reason = "" if task.state in (SUCCEEDED, "SKIPPED") else _reason(task, by_id)
+        reason = _reason(task, by_id) if task.state == "FAILED" else ""
         began = moment(task.start_time)
         found.append(Step(names.get(name, name), task.state or "", began, ended, reason))
     return sorted(found, key=lambda step: step.began or datetime.max.replace(tzinfo=UTC))
@@ -266,20 +266,26 @@ def _news(found: Iterable[Step], known: dict[str, str], total: int) -> Iterator[
         if now == SUCCEEDED:
             yield f"{ended} {step.name}: ended after {step.took}{of}"
         else:
-            yield f"{ended} {step.name}: {now} after {step.took}{of}: {step.reason}"
+            why = f": {step.reason}" if step.reason else ""
+            yield f"{ended} {step.name}: {now} after {step.took}{of}{why}"
+
+
+def _bare(task: Any) -> str:  # noqa: ANN401
+    """A task's name, without the number of the try."""
+    return _TRY.sub("", task.display_name or "")
 
 
 def _reason(task: Any, by_id: Mapping[str, Any]) -> str:  # noqa: ANN401
     """What the server says of a task or of what runs within it, the innermost first."""
     for child in task.child_tasks or []:
         inner = by_id.get(child.task_id or "") or by_id.get(child.pod_name or "")
-        if inner is not None and _INNER.fullmatch(_TRY.sub("", inner.display_name or "")):
+        if inner is not None and _INNER.fullmatch(_bare(inner)):
             told = _reason(inner, by_id)
             if told:
                 return told
     if task.error and task.error.message:
         return " ".join(str(task.error.message).split())
-    return "" if task.state in _UNFINISHED else "the server tells no reason"
+    return "" if _INNER.fullmatch(_bare(task)) else "the server tells no reason"
 
 
 def moment(value: datetime | None) -> datetime | None:

@@ -196,10 +196,10 @@ def test_a_file_says_all_of_it_and_options_win(command, api, packages, tmp_path)
 
 def test_what_is_wrong_with_a_file_is_told_all_at_once(command, tmp_path):
     file = tmp_path / "schedule.yaml"
-    file.write_text("nmae: weekly\ncron: 0 3 * * 1\nshards: many\n")
+    file.write_text("title: weekly\ncron: 0 3 * * 1\nshards: many\n")
     said = command("schedule", file, "--host", "http://127.0.0.1:1")
     assert said.code == 1
-    for told in ("nmae: Extra inputs", "shards: ", "'many'", "name: missing", "sources: missing"):
+    for told in ("title: Extra inputs", "shards: ", "'many'", "name: missing", "sources: missing"):
         assert told in said.err
     file.write_text("- a\n")
     with pytest.raises(InputError, match="must hold fields"):
