@@ -1,6 +1,5 @@
 """The command line of the pipeline: `python -m pipeline`."""
 
-import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,11 +9,11 @@ from mssync.cli import guarded
 from mssync.errors import InputError
 from mssync.lists.sources import BASE
 from mssync.params import load
-
-logger = logging.getLogger("pipeline")
+from pipeline import cluster
 
 app = typer.Typer(
-    help="The chain on Kubeflow Pipelines: compile it for a cluster, or run it here.",
+    help="The chain on Kubeflow Pipelines: compile it, run it here, submit and "
+    "schedule it on a cluster.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,7 +36,7 @@ def compile_graph(
     image: Image = "mssync:dev",
     resources: Annotated[
         Path,
-        typer.Option(help="What every step asks of the cluster.", show_default="pipeline's own"),
+        typer.Option(help="What every step asks of the cluster.", show_default="the project's"),
     ] = RESOURCES,
     kubernetes: Annotated[
         bool,
@@ -47,22 +46,16 @@ def compile_graph(
     ] = False,
 ) -> None:
     """Write the pipeline as a file that Kubeflow Pipelines takes."""
-    from pipeline import compiling, graph
-    from pipeline import resources as asking
+    from pipeline import jobs
 
-    name, _, digest = image.partition("@")
-    if not digest:
-        logger.warning(
-            "%s is not pinned by a digest (NAME@sha256:...): runs will not say which image made "
-            "them",
-            name,
-        )
-    environment = asking.caches(asking.WORKSPACE)
-    environment |= {"MSSYNC_IMAGE_DIGEST": digest} if digest else {}
-    table = asking.load(resources)
-    built = graph.build(load(params), graph.Target(image, environment, table), shards=shards)
-    write = compiling.write_objects if kubernetes else compiling.write
-    write(built, output)
+    jobs.compile_for_cluster(
+        load(params),
+        output,
+        image=image,
+        shards=shards,
+        resources_file=resources,
+        kubernetes=kubernetes,
+    )
     typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} kB, {shards} shards")
 
 
@@ -134,6 +127,10 @@ def run_local(
     )
     typer.echo(report.summary(folder))
     typer.echo(f"Reports:  {reports}")
+
+
+for command in (cluster.submit, cluster.schedule, cluster.status, cluster.cancel):
+    app.command()(command)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
+import kfp_server_api
 import mlflow
 import pytest
 
-from mssync import tracking
+from mssync import tracking, versions
 from mssync.errors import ToolError
+from mssync.steps import RUN_ID
 from mssync.tracking import spool as spools
+from pipeline import views
 from tests.mlflow_server import Server
 
 SHA256 = "a" * 64
@@ -150,7 +154,7 @@ def test_the_same_stage_goes_on_in_its_own_run(server):
 def test_a_process_that_is_killed_loses_nothing(server):
     program = f"""
 import os, signal
-from mssync import tracking
+from mssync import tracking, versions
 
 with tracking.mlflow_run(
     {server.uri!r}, {here()!r}, name="train", key="key", tags={{}}, params={{}}
@@ -331,3 +335,26 @@ def test_a_spool_that_another_process_has_is_left_to_it(tmp_path):
     assert other.folder != spool.folder
     for each in (spool, other):
         each.close()
+
+
+def test_the_link_of_a_kubeflow_run_finds_what_its_steps_logged(server, monkeypatch):
+    paths = {"tracking_uri": f"{server.uri}/", "experiment": here()}
+    run = kfp_server_api.V2beta1Run(
+        run_id="run-1",
+        runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters={"paths": paths}),
+    )
+    told = views.mlflow_page(run, {})
+    assert told == f"{server.uri}, experiment {here()}, runs with tags.kfp_run_id = 'run-1'"
+    server.open()
+    for run_id in ("run-1", "run-2"):
+        monkeypatch.setenv(RUN_ID, run_id)
+        tags = versions.lineage(dataset_revision="a", params_hash="b", seed=0, workspace=Path.cwd())
+        with tracking.mlflow_run(
+            server.uri, here(), name="evaluate", key=run_id, tags=tags, params={}
+        ):
+            pass
+    page, _, search = views.mlflow_page(run, {}).partition("?searchFilter=")
+    number = server.client.get_experiment_by_name(here()).experiment_id
+    assert page == f"{server.uri}/#/experiments/{number}"
+    (found,) = server.client.search_runs([number], unquote(search))
+    assert found.data.tags["kfp_run_id"] == "run-1"
