@@ -57,12 +57,28 @@ RUN /opt/venv/bin/mssync weights --fetch --folder /opt/weights
 # hadolint ignore=DL3006
 FROM weights-${WEIGHTS} AS weights
 
+# What is in the image: Python's packages (CycloneDX), and Debian's by name, version and source.
+FROM ${BASE_IMAGE} AS sbom
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+COPY requirements/sbom.lock ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /build/venv \
+    && /build/venv/bin/pip install --no-deps --require-hashes -r sbom.lock
+COPY --from=dependencies /opt/venv /opt/venv
+RUN mkdir /opt/sbom \
+    && /build/venv/bin/cyclonedx-py environment --output-reproducible --of JSON \
+       --output-file /opt/sbom/python.cdx.json /opt/venv \
+    && dpkg-query --show --showformat '${Package}\t${Version}\t${source:Package}\t${Architecture}\n' \
+       >/opt/sbom/debian.tsv
+
 FROM ${BASE_IMAGE}
 # Any user of group 0 may write here, and a mounted volume may take its place.
 WORKDIR /workspace
 RUN chmod 0775 /workspace
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=weights /opt/weights /opt/weights
+COPY --from=sbom /opt/sbom /opt/sbom
 COPY --from=library /library/opt/venv /opt/venv
 # A cluster gives an arbitrary user id, which has no name and no home; only /tmp and volumes can be
 # written. getpass.getuser() reads LOGNAME.

@@ -14,13 +14,13 @@ WORKSPACE = $(if $(NAME),runs/$(NAME),.)
 # The image, and what it is built from. `.ci/docker-engine env` prints some of these.
 DOCKER ?= docker
 IMAGE ?= mssync:dev
-IN_IMAGE := Dockerfile .dockerignore pyproject.toml requirements.lock requirements-dev.lock requirements/torch.txt README.md LICENSE src
+IN_IMAGE := Dockerfile .dockerignore pyproject.toml requirements.lock requirements-dev.lock requirements/torch.txt requirements/sbom.lock README.md LICENSE src
 GIT_SHA = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 GIT_DIRTY = $(if $(filter unknown,$(GIT_SHA)),unknown,$(if $(shell git status --porcelain -- $(IN_IMAGE)),true,false))
 BUILD_ARGS = GIT_SHA GIT_DIRTY $(foreach name,BASE_IMAGE TORCH_BACKEND TORCH_INDEX WEIGHTS,$(if $($(name)),$(name)))
 NEEDS_DOCKER = $(DOCKER) info >/dev/null 2>&1 || { echo "an image needs a Docker engine, and none answers '$(DOCKER) info': start or install Docker; on a CI machine without it: eval \"\$$(.ci/docker-engine start)\"" >&2; exit 1; }
 
-.PHONY: help setup demo test check format repro retry funnel links dag mlflow lock image test-image \
+.PHONY: help setup demo test check format repro retry funnel links dag mlflow lock image sbom test-image \
   compile run-local parity ablation clean
 
 help: ## List the targets
@@ -76,6 +76,12 @@ lock: setup ## Make the locks anew (ARGS=--upgrade: newest versions)
 image: ## Build the container image (IMAGE=mssync:dev, BASE_IMAGE=, TORCH_BACKEND=, TORCH_INDEX=, WEIGHTS=fetch)
 	@$(NEEDS_DOCKER)
 	@DOCKER_BUILDKIT=1 $(DOCKER) build $(foreach name,$(BUILD_ARGS),--build-arg "$(name)=$($(name))") --tag "$(IMAGE)" .
+
+sbom: ## Write down what is in the image: build/sbom/ (IMAGE=mssync:dev)
+	@$(NEEDS_DOCKER)
+	@mkdir -p build/sbom
+	@for file in python.cdx.json debian.tsv; do $(DOCKER) run --rm --network none "$(IMAGE)" cat /opt/sbom/$$file >build/sbom/$$file || exit 1; done
+	@ls -l build/sbom
 
 test-image: setup ## Test the container image (IMAGE=mssync:dev)
 	@$(NEEDS_DOCKER)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make both locks, with hashes and without torch. What is pinned stays pinned where it still fits:
+# Make the locks, with hashes and without torch. What is pinned stays pinned where it still fits:
 # `requirements/lock.sh --upgrade` takes the newest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,3 +11,4 @@ lock() {
 }
 lock "$@" requirements/requirements.in --output-file requirements.lock
 lock "$@" requirements/dev.in --constraint requirements.lock --output-file requirements-dev.lock
+lock "$@" requirements/sbom.in --constraint requirements.lock --output-file requirements/sbom.lock

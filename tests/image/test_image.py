@@ -152,6 +152,22 @@ def test_only_the_workspace_and_temporary_folders_can_be_written():
     assert {"/tmp", "/workspace"} <= writable <= WRITABLE
 
 
+def test_it_carries_a_list_of_all_that_is_in_it():
+    bom = json.loads(run("cat", "/opt/sbom/python.cdx.json").stdout)
+    assert bom["bomFormat"] == "CycloneDX"
+    listed = {component["name"].lower() for component in bom["components"]}
+    installed = set(run("python", "-c", LIST_PACKAGES).stdout.split()) - {"mssync"}
+    assert listed == installed
+    debian = run("cat", "/opt/sbom/debian.tsv").stdout.splitlines()
+    names = {line.split("\t")[0] for line in debian}
+    assert {"libc6", "ca-certificates"} <= names
+    assert all(len(line.split("\t")) == 4 for line in debian)
+
+
+def test_weights_are_brought_only_where_it_is_asked_for():
+    assert lines("ls -A /opt/weights") == []
+
+
 def test_by_default_it_is_nobody_and_shows_the_commands():
     config = inspect(IMAGE)["Config"]
     assert not config["Entrypoint"]
