@@ -201,7 +201,7 @@ def publish(workspace: Path, *, remote: str) -> str:
             "the DVC remote's URL holds a user name or password: put them into the secret that the "
             "step gets (manifests/README.md), and leave them out of the URL"
         )
-    init_workspace(workspace, cache=Path("cache"))
+    init_workspace(workspace, cache=Path(".dvc") / "cache")
     dvc(workspace, "config", "cache.type", "reflink,hardlink,symlink,copy")
     (workspace / ".dvcignore").write_text("\n".join(_UNPUBLISHED) + "\n")
     dvc(workspace, "add", "data")
