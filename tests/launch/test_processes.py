@@ -4,15 +4,22 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import asdict
 
 import mlflow
 import psutil
 import pytest
 
-from components.train_generator import train_generator
 from components.train_syncers import train_syncers
 from mssync import log, steps
-from mssync.errors import ParamsError, ProcessFailedError, TrainingStoppedError
+from mssync.errors import (
+    InputError,
+    ParamsError,
+    ProcessFailedError,
+    ToolError,
+    TrainingStoppedError,
+)
+from mssync.launch import outcome
 from mssync.launch.start import train
 from mssync.trained import checkpoint
 from tests.launch.conftest import ENDLESS
@@ -33,56 +40,44 @@ class Artifact:
         self.values[name] = value
 
 
-def run_steps(workspace, given, tiny, launch):
-    """Both training steps, as Kubeflow calls them; their metrics."""
-    syncers, generator = (Artifact(workspace / "kfp" / name) for name in ("syncers", "generator"))
-    dataset, found = Artifact(workspace / "data" / "dataset"), []
-    shared = {"workspace": str(workspace), "dataset": dataset, "launch": launch}
-    metrics = Artifact(workspace / "kfp" / "metrics")
-    train_syncers.python_func(**shared, **given(), syncers=syncers, metrics=metrics)
-    found.append(dict(metrics.values))
-    section = {"params": tiny.train_generator.model_dump(mode="json") | {"sync_levels": [0]}}
-    train_generator.python_func(
-        **shared, **given() | section, syncers=syncers, generator=generator, metrics=metrics
+def run_step(workspace, given, launch):
+    """A training step as Kubeflow calls it, with what it leaves to the engine."""
+    syncers, metrics = (Artifact(workspace / "kfp" / name) for name in ("syncers", "metrics"))
+    train_syncers.python_func(
+        workspace=str(workspace),
+        dataset=Artifact(workspace / "data" / "dataset"),
+        launch=launch,
+        **given,
+        syncers=syncers,
+        metrics=metrics,
     )
-    found.append(metrics.values)
-    return found
+    return syncers, metrics.values
 
 
-def test_two_processes_make_what_one_makes_and_track_one_run_a_stage(
-    workspace, given, tiny, tmp_path
-):
+def test_two_processes_make_what_one_makes_and_track_one_run(workspace, given, tmp_path):
     alone = tmp_path / "alone"
     shutil.copytree(workspace, alone)
-    expected = run_steps(alone, given, tiny, ALONE)
-    found = run_steps(workspace, given, tiny, TWO)
-    for one, two in zip(expected, found, strict=True):
-        assert one.keys() == two.keys()
-    for folder in ("syncers/guides/level0", "syncers/evaluators/all/level0"):
-        one, _ = checkpoint.load(alone / "models" / folder)
-        two, _ = checkpoint.load(workspace / "models" / folder)
+    _, expected = run_step(alone, given(), ALONE)
+    syncers, found = run_step(workspace, given(), TWO)
+    assert syncers.metadata["path"] == str(workspace / "models" / "syncers")
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    for folder in ("guides/level0", "evaluators/all/level0"):
+        one, _ = checkpoint.load(alone / "models" / "syncers" / folder)
+        two, _ = checkpoint.load(workspace / "models" / "syncers" / folder)
         for name, tensor in one.items():
             assert (tensor - two[name]).abs().mean() < 1e-5, name
-    report = workspace / "runs" / "run-1" / "train_generator"
-    assert {path.parent.name for path in report.glob("rank-*/done")} == {"rank-0", "rank-1"}
+    done = workspace.glob("runs/run-1/train_syncers/rank-*/done")
+    assert {path.parent.name for path in done} == {"rank-0", "rank-1"}
     client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("mssync")
-    runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.info.run_name for run in runs) == ["train-generator", "train-syncers"]
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    assert tracked.info.status == "FINISHED"
 
 
 def test_why_a_process_failed_is_why_the_step_failed(workspace, given):
     log.set_up()
-    metrics = Artifact(workspace / "kfp" / "metrics")
     with pytest.raises(SystemExit) as ended:
-        train_syncers.python_func(
-            workspace=str(workspace),
-            dataset=Artifact(workspace / "data" / "dataset"),
-            launch=TWO,
-            **given(groups_per_step=3),
-            syncers=metrics,
-            metrics=metrics,
-        )
+        run_step(workspace, given(groups_per_step=3), TWO)
     assert ended.value.code == 1
     (failure,) = steps.failures(workspace / "runs" / "run-1")
     assert (failure.step, failure.reason) == ("train_syncers", "params")
@@ -110,12 +105,41 @@ def ranks():
     return found
 
 
-def test_a_process_that_is_killed_is_named(order, when_it_trains):
-    when_it_trains(lambda: ranks()["1"].kill())
-    with pytest.raises(ProcessFailedError, match="process 1: no report: killed") as failed:
-        train(order(**ENDLESS), TWO)
-    assert failed.value.code == "worker_lost"
-    assert not ranks()
+def failed(report, rank, reason, message="..."):
+    """A process that began and left a report; without a reason it was killed."""
+    folder = report / f"rank-{rank}"
+    folder.mkdir(parents=True)
+    (folder / steps.BEGUN).write_text("")
+    if reason:
+        left = steps.Failure(f"train_syncers/rank-{rank}", "", reason, message, [])
+        (folder / steps.FAILURE).write_text(json.dumps(asdict(left)))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "stopped", "error", "code", "told"),
+    [
+        (["worker_lost", "diverged"], False, ProcessFailedError, "diverged", "process 1: why"),
+        (["terminated", None], False, ProcessFailedError, "worker_lost", "process 1: no report"),
+        (["terminated", "worker_lost"], False, ProcessFailedError, "worker_lost", "process 1"),
+        (["terminated", "terminated"], False, TrainingStoppedError, "terminated", "process 0"),
+        (["terminated", None], True, TrainingStoppedError, "terminated", "stopped by SIGTERM"),
+        (["diverged", None], True, ProcessFailedError, "diverged", "process 0: why"),
+        ([], False, ToolError, "tool", "torchrun ended"),
+    ],
+)
+def test_the_reason_that_explains_the_others_is_the_steps(
+    tmp_path, reasons, stopped, error, code, told
+):
+    for rank, reason in enumerate(reasons):
+        failed(tmp_path, rank, reason, "why")
+    with pytest.raises(error, match=told) as raised:
+        outcome.raise_for(outcome.failure(tmp_path), stopped=stopped, otherwise="torchrun ended")
+    assert raised.value.code == code
+
+
+def test_processes_that_worked_elsewhere_are_no_success(tmp_path):
+    with pytest.raises(InputError, match="but 0 of 4 say so"):
+        outcome.check(tmp_path, processes=4, patience_s=0)
 
 
 def test_what_does_not_fit_is_refused_before_anything_starts(order, workspace):

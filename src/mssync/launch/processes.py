@@ -71,5 +71,6 @@ def _end(child: "subprocess.Popen[str]") -> None:
 
 
 def _pass_on(said: TextIO) -> None:
-    for line in said:
-        log.pass_on(line.rstrip("\n"))
+    with said:
+        for line in said:
+            log.pass_on(line.rstrip("\n"))
