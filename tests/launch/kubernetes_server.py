@@ -62,8 +62,9 @@ class Node:
         self.reader.start()
 
     def read(self):
-        for line in self.process.stdout:
-            self.lines.append(f"{now()} {line.rstrip()}")
+        with self.process.stdout as said:
+            for line in said:
+                self.lines.append(f"{now()} {line.rstrip()}")
 
     def signal(self, number):
         if self.process.poll() is None:
