@@ -26,6 +26,8 @@ LONG = (
     "stages/test_preflight.py",
     "stages/test_takedown.py",
     "stages/test_build_kill.py",
+    "launch/test_job.py",
+    "launch/test_processes.py",
     "stages/test_extract.py",
     "test_shards.py",
 )

@@ -117,7 +117,7 @@ def test_a_second_try_waits_for_the_job_of_the_first_and_sigterm_lets_its_nodes_
 
 
 def test_what_the_account_may_not_is_named_with_the_role(cluster, order):
-    cluster.forbidden.add(("create", "trainjobs"))
+    cluster.forbidden |= {("create", "trainjobs"), ("delete", "trainjobs")}
     with pytest.raises(ToolError, match=r"may not create trainjobs\.trainer\.kubeflow\.org .*role"):
         train(order(), TWO_NODES)
 

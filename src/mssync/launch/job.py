@@ -97,6 +97,9 @@ def _remove(cluster: Cluster, name: str, *, patience_s: float) -> None:
                 return
         except UnreachableError as error:
             logger.warning("the job %s cannot be removed yet: %s", name, error)
+        except ToolError as error:  # what came before it says more
+            logger.error("the job %s cannot be removed: %s", name, error)
+            return
         if time.monotonic() > until:
             logger.warning("the job %s is still ending (kubectl get trainjob %s)", name, name)
             return
