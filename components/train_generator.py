@@ -1,4 +1,4 @@
-"""KFP step around `mssync.stages.train_generator`."""
+"""KFP step around `mssync.stages.train_generator`, in one process or many."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ def train_generator(
     run: dict[str, Any],
     paths: dict[str, Any],
     params_hash: str,
+    launch: dict[str, Any],
     generator: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
@@ -29,6 +30,7 @@ def train_generator(
         run: The `run` section.
         paths: The `paths` section.
         params_hash: Digest of all parameters, for the tracked run.
+        launch: Nodes, processes on each, and what a node is (`mssync.launch.order.Spread`).
         generator: Reference to the folder of the checkpoint, with its digest.
         metrics: Final loss terms and validation scores.
     """
@@ -38,20 +40,22 @@ def train_generator(
     with steps.step("train_generator", workspace):
         from pathlib import Path
 
-        from mssync.params import Paths, Run, TrainGenerator, validate
-        from mssync.stages import train_generator as stage
+        from mssync.launch.order import Order
+        from mssync.launch.start import train
         from mssync.trained.checkpoint import sha256
         from mssync.trained.networks import GENERATOR
 
         out = Path("models/generator")
-        results = stage.run(
-            steps.referred(dataset),
-            steps.referred(syncers),
-            out,
-            validate(TrainGenerator, params, name="train_generator"),
-            run=validate(Run, run, name="run"),
-            paths=validate(Paths, paths, name="paths"),
+        order = Order.of(
+            "train_generator",
+            data=steps.referred(dataset),
+            syncers=steps.referred(syncers),
+            out=out,
+            params=params,
+            run=run,
+            paths=paths,
             params_hash=params_hash,
         )
+        results = train(order, launch)
         steps.refer(generator, out, sha256=sha256(out / GENERATOR))
         steps.log_metrics(metrics, results)

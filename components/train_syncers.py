@@ -1,4 +1,4 @@
-"""KFP step around `mssync.stages.train_syncers`."""
+"""KFP step around `mssync.stages.train_syncers`, in one process or many."""
 
 from typing import Any
 
@@ -15,6 +15,7 @@ def train_syncers(
     run: dict[str, Any],
     paths: dict[str, Any],
     params_hash: str,
+    launch: dict[str, Any],
     syncers: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
@@ -27,6 +28,7 @@ def train_syncers(
         run: The `run` section.
         paths: The `paths` section.
         params_hash: Digest of all parameters, for the tracked run.
+        launch: Nodes, processes on each, and what a node is (`mssync.launch.order.Spread`).
         syncers: Reference to the folder of guides and evaluators.
         metrics: Accuracies with intervals.
     """
@@ -36,17 +38,19 @@ def train_syncers(
     with steps.step("train_syncers", workspace):
         from pathlib import Path
 
-        from mssync.params import Paths, Run, TrainSyncers, validate
-        from mssync.stages import train_syncers as stage
+        from mssync.launch.order import Order
+        from mssync.launch.start import train
 
         out = Path("models/syncers")
-        results = stage.run(
-            steps.referred(dataset),
-            out,
-            validate(TrainSyncers, params, name="train_syncers"),
-            run=validate(Run, run, name="run"),
-            paths=validate(Paths, paths, name="paths"),
+        order = Order.of(
+            "train_syncers",
+            data=steps.referred(dataset),
+            out=out,
+            params=params,
+            run=run,
+            paths=paths,
             params_hash=params_hash,
         )
+        results = train(order, launch)
         steps.refer(syncers, out)
         steps.log_metrics(metrics, results)

@@ -87,6 +87,9 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
         )
     defaults = params.model_dump(mode="json")
 
+    def spread(name: str) -> dict[str, Any]:
+        return resources.spread(name, target.image, target.table, params)
+
     def ready(task: PipelineTask, name: str, label: str = "") -> PipelineTask:
         task.set_container_image(target.image)
         # what a step wrote lies in the workspace, where the engine does not look whether it is
@@ -227,6 +230,7 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
                         run=run,
                         paths=paths,
                         params_hash=cut.outputs["params_hash"],
+                        launch=spread("train_syncers"),
                     ).after(published),
                     "train_syncers",
                 ).outputs["syncers"]
@@ -239,6 +243,7 @@ def build(params: Params, target: Target, *, shards: int) -> Callable[..., Any]:
                         run=run,
                         paths=paths,
                         params_hash=cut.outputs["params_hash"],
+                        launch=spread("train_generator"),
                     ),
                     "train_generator",
                 ).outputs["generator"]

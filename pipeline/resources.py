@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 from pydantic import Field, model_validator
 
 from mssync.errors import ParamsError
+from mssync.launch.order import Job, Spread
 from mssync.params import Params, Section, load_as, stage_names
 from mssync.steps import RUN_ID
 
@@ -36,6 +37,8 @@ SECRETS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "notify": {"mssync-webhook": {"url": "MSSYNC_WEBHOOK_URL"}},
 }
 
+# Steps that may run in several processes.
+TOGETHER = frozenset({"train_syncers", "train_generator"})
 # As Kubernetes writes them: cores or thousandths, bytes by powers of 2 or 10.
 Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d{1,3})?|\d+m)$")]
 Bytes = Annotated[str, Field(pattern=r"^[1-9]\d*(Ki|Mi|Gi|Ti|k|M|G|T)?$")]
@@ -67,6 +70,10 @@ class Asked(Section):
     timeout_s: Annotated[int, Field(ge=1)] = Field(description="Longest time of one try.")
     retries: Count = Field(description="Tries after the first.")
     gpus: Count = Field(description="Where the parameters say `cuda` and the step uses torch.")
+    nodes: Annotated[int, Field(ge=1)] = Field(description="Machines that train together.")
+    processes: Annotated[int, Field(ge=1)] = Field(
+        description="On each node without a GPU; with GPUs one for each."
+    )
     temporary: Bytes = Field(description="Most that may lie in /tmp.")
     internet: bool = Field(description="May reach public addresses.")
     shared_memory: Bytes | Literal[""] = Field(
@@ -76,15 +83,28 @@ class Asked(Section):
     gpu_pool: str = Field(description="The pool where it takes a GPU.")
 
 
+class Launcher(Section):
+    """What a step asks for that only waits for its nodes."""
+
+    cpu: Cores
+    memory: Bytes
+
+
 class Table(Section):
     """What all steps ask for; complete, so that the file alone tells."""
 
     pools: dict[str, Pool]
+    launcher: Launcher
     steps: dict[str, Asked]
 
     @model_validator(mode="after")
     def _pools_are_there(self) -> "Table":
         for name, asked in self.steps.items():
+            if name not in TOGETHER and (asked.nodes, asked.processes) != (1, 1):
+                raise ValueError(
+                    f"{name} runs in one process: nodes and processes are for "
+                    f"{' and '.join(sorted(TOGETHER))}"
+                )
             for pool in (asked.pool, asked.gpu_pool):
                 if pool not in self.pools:
                     raise ValueError(f"{name} names the pool {pool!r}: pools has none")
@@ -134,13 +154,51 @@ def gpus(name: str, asked: Asked, params: Params) -> int:
     return asked.gpus if on_torch and params.run.device == "cuda" else 0
 
 
+def spread(name: str, image: str, table: Table | None, params: Params) -> dict[str, Any]:
+    """Over how many processes a training step is spread: fields of a `Spread`.
+
+    Args:
+        name: The step.
+        image: Of its nodes.
+        table: What it asks for; None: one process.
+        params: The whole file.
+    """
+    if table is None:
+        return Spread(nodes=1, processes=1).model_dump(exclude_none=True)
+    asked, taken = table.steps[name], gpus(name, table.steps[name], params)
+    pool = table.pools[asked.gpu_pool if taken else asked.pool]
+    job = Job(
+        image=image,
+        cpu=asked.cpu,
+        memory=asked.memory,
+        accelerator=pool.accelerator,
+        gpus=taken,
+        node_selector=pool.node_selector,
+        tolerations=[
+            {field: value for field, value in each.model_dump().items() if value}
+            for each in pool.tolerations
+        ],
+        temporary=asked.temporary,
+        shared_memory=asked.shared_memory,
+        timeout_s=asked.timeout_s,
+    )
+    made = Spread(
+        nodes=asked.nodes,
+        processes=taken or asked.processes,
+        job=job if asked.nodes > 1 else None,
+    )
+    return made.model_dump(exclude_none=True)
+
+
 def ask(task: PipelineTask, name: str, table: Table, params: Params) -> None:
     """Write a step's row of the table, and what all pods share, onto its task."""
     asked = table.steps[name]
-    taken = gpus(name, asked, params)
+    waits = asked.nodes > 1
+    taken = 0 if waits else gpus(name, asked, params)
     pool = table.pools[asked.gpu_pool if taken else asked.pool]
-    task.set_cpu_request(asked.cpu)
-    task.set_memory_request(asked.memory).set_memory_limit(asked.memory)
+    own = table.launcher if waits else asked
+    task.set_cpu_request(own.cpu)
+    task.set_memory_request(own.memory).set_memory_limit(own.memory)
     if taken:
         task.set_accelerator_type(pool.accelerator).set_accelerator_limit(taken)
     for label, value in pool.node_selector.items():
@@ -161,7 +219,7 @@ def ask(task: PipelineTask, name: str, table: Table, params: Params) -> None:
     kubernetes.empty_dir_mount(
         task, volume_name="tmp", mount_path="/tmp", size_limit=asked.temporary
     )
-    if asked.shared_memory:
+    if asked.shared_memory and not waits:
         kubernetes.empty_dir_mount(
             task,
             volume_name="shared-memory",

@@ -27,6 +27,8 @@ LONG = (
     "stages/test_systems.py",
     "stages/test_takedown.py",
     "stages/test_build_kill.py",
+    "launch/test_job.py",
+    "launch/test_processes.py",
     "stages/test_extract.py",
     "test_shards.py",
     "manifests/test_mlflow.py",

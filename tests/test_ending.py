@@ -101,7 +101,7 @@ def test_a_failure_before_any_training_is_a_failed_run_in_mlflow(workspace, path
 def test_the_runs_of_the_pipeline_are_told_and_no_other_is_made(workspace, paths):
     fail(workspace)
     with chdir(workspace):
-        for name, of_run in (("mine", "run-1"), ("anothers", "run-0")):
+        for name, of_run in (("mine", "run-1"), ("other", "run-0")):
             with tracking.mlflow_run(
                 paths["tracking_uri"],
                 paths["experiment"],
@@ -115,7 +115,7 @@ def test_the_runs_of_the_pipeline_are_told_and_no_other_is_made(workspace, paths
     states = {
         run.info.run_name: run.data.tags.get("pipeline.state") for run, _ in runs(workspace, paths)
     }
-    assert states == {"mine": "FAILED", "anothers": None}
+    assert states == {"mine": "FAILED", "other": None}
 
 
 def test_the_run_that_the_engine_gave_and_its_parent_are_told(workspace, paths, monkeypatch):

@@ -8,6 +8,7 @@ MsSyncError
 ├── TrainingDivergedError  the loss is no longer finite: lower the learning rate
 ├── TrainingStoppedError   SIGTERM came, a checkpoint was written: run it again
 ├── WorkerLostError        a process that shares the work died, mostly for want of memory
+├── ProcessFailedError     a process that was started for the work failed: its reason is passed on
 └── ToolError              an outside tool (ffmpeg, dvc, git) failed or is missing
 """
 
@@ -88,6 +89,14 @@ class WorkerLostError(MsSyncError):
     """A process that shares the work died: killed, mostly for want of memory, or crashed."""
 
     code = "worker_lost"
+
+
+class ProcessFailedError(MsSyncError):
+    """A process that was started for the work failed, and this is why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ToolError(MsSyncError):

@@ -83,6 +83,17 @@ def redact(text: str) -> str:
     return _redact(text)
 
 
+def pass_on(line: str) -> None:
+    """Show and remember a line that another process of ours logged, as it is.
+
+    Args:
+        line: Without its end.
+    """
+    shown = redact(line)
+    sys.stderr.write(f"{shown}\n")
+    _TAIL.append(shown)
+
+
 def tail() -> list[str]:
     """The last lines that this process logged, at most 100."""
     # what was logged before the secrets were known is in them, too

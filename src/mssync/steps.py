@@ -132,7 +132,7 @@ def step(name: str, workspace: str, *, shard: str = "") -> Iterator[None]:
         records.write_text(report / DONE, "")
     except BaseException as error:
         failure = _explain(error, name, shard)
-        logger.error("%s", failure, exc_info=failure.reason == "bug")
+        logger.error("%s", failure, exc_info=_unforeseen(error))
         _leave(failure, report)
         raise SystemExit(getattr(error, "exit_code", 1)) from None
     finally:
@@ -226,10 +226,15 @@ def _explain(error: BaseException, name: str, shard: str) -> Failure:
     if reason == "terminated":
         message = _STOPPED
     lines = log.tail()
-    if reason == "bug":
+    if _unforeseen(error):
         lines += map(log.redact, traceback.format_exception(error))
         message = f"{type(error).__name__}: {message}"
     return Failure(name, shard, reason, log.redact(message), lines)
+
+
+def _unforeseen(error: BaseException) -> bool:
+    """Whether it is a bug here: where another process had one, that has shown its traceback."""
+    return _reason(error) == "bug" and not isinstance(error, MsSyncError)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,12 +1,10 @@
 """What the manifests render to, by our own renderer, which needs no kubectl."""
 
-import os
-
 import pytest
 
 from manifests.check import templates
 from manifests.render import render
-from tests.manifests import schemas
+from tests import schemas
 
 FOLDERS = ("base", "overlays/dev", "overlays/gpu")
 
@@ -37,9 +35,4 @@ def secrets(manifests):
 @pytest.fixture(scope="session")
 def definitions():
     """Strict validators of Kubeflow's own kinds."""
-    named = os.environ.get("MSSYNC_TEST_KFP")
-    if not named:
-        pytest.skip("MSSYNC_TEST_KFP names no folder with Kubeflow's definitions in crds/")
-    found = schemas.of_folder(f"{named}/crds")
-    assert found
-    return found
+    return schemas.of_kubeflow()

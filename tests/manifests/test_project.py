@@ -14,7 +14,7 @@ from manifests.objects import named
 from manifests.render import render
 from mssync.params import load
 from pipeline import compiling, graph, resources
-from tests.manifests import schemas
+from tests import schemas
 
 NAMESPACE = "mssync"
 GIB = 1 << 30

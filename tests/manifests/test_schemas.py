@@ -6,7 +6,7 @@ import pytest
 from kubernetes_validate import latest_version, validate
 from kubernetes_validate.utils import ValidationError
 
-from tests.manifests import schemas
+from tests import schemas
 
 VERSIONS = ["1.31", "1.34", latest_version()]
 TRAINER = "trainer.kubeflow.org/v1alpha1"

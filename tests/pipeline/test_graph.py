@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from mssync.errors import InputError, ParamsError
+from mssync.launch.order import Spread
 from mssync.params import load, stage_names, validate
 from pipeline import compiling, graph, resources
 
@@ -302,6 +303,36 @@ def test_another_table_reaches_the_pods(root, tmp_path):
     assert chain_of(spec)["download-videos"]["retryPolicy"]["maxRetryCount"] == 5
 
 
+def launch_of(spec, task):
+    """How a training step is spread, as its component reads it."""
+    given = chain_of(spec)[task]["inputs"]["parameters"]["launch"]["runtimeValue"]["constant"]
+    return validate(Spread, given, name="launch")
+
+
+def test_training_on_several_nodes_leaves_its_step_only_to_wait(root, tmp_path, small):
+    def change(content):
+        content["steps"]["train_syncers"] |= {"gpus": 4}
+        content["steps"]["train_generator"] |= {"gpus": 8, "nodes": 2, "memory": "96Gi"}
+
+    rows = with_rows(root, tmp_path, change)
+    spec, pods, _ = compiled(root, tmp_path, shards=2, changes={"device": "cuda"}, asked=rows)
+    assert steps_with_gpu(spec) == {"train_syncers", "evaluate"}
+    waits = spec["deploymentSpec"]["executors"]["exec-train-generator"]["container"]["resources"]
+    assert waits["resourceMemoryLimit"] == "2Gi"
+    mounted = [each["mountPath"] for each in pods["exec-train-generator"]["emptyDirMounts"]]
+    assert mounted == ["/tmp"]
+    assert "tolerations" not in pods["exec-train-generator"]
+    spread = launch_of(spec, "train-generator")
+    assert (spread.nodes, spread.processes) == (2, 8)
+    assert (spread.job.accelerator, spread.job.gpus) == ("nvidia.com/gpu", 8)
+    assert (spread.job.memory, spread.job.shared_memory) == ("96Gi", "8Gi")
+    assert spread.job.image == f"registry.example/mssync@{DIGEST}"
+    operator = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert spread.job.tolerations == [operator]
+    assert launch_of(spec, "train-syncers") == Spread(nodes=1, processes=4)
+    assert launch_of(small[0], "train-generator") == Spread(nodes=1, processes=1)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -311,6 +342,8 @@ def test_another_table_reaches_the_pods(root, tmp_path):
         (lambda c: c["steps"]["shard"].update(gpu=1), "steps.shard.gpu: Extra inputs"),
         (lambda c: c["steps"]["shard"].update(pool="big"), "shard names the pool 'big'"),
         (lambda c: c["pools"]["gpu"].update(accelerator=""), "whose accelerator is empty"),
+        (lambda c: c["steps"]["evaluate"].update(nodes=2), "evaluate runs in one process"),
+        (lambda c: c["steps"]["train_syncers"].update(processes=0), "train_syncers.processes"),
     ],
 )
 def test_a_table_that_is_wrong_is_told_by_its_field(root, tmp_path, change, told):

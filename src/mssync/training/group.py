@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mssync.errors import ParamsError
+from mssync.errors import ParamsError, WorkerLostError
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Group:
             return
         targets = list(tensors)
         flat = torch.cat([tensor.reshape(-1) for tensor in targets])
-        dist.all_reduce(flat)
+        with _met():
+            dist.all_reduce(flat)
         flat /= self.size
         for tensor, mean in zip(targets, flat.split([t.numel() for t in targets]), strict=True):
             tensor.copy_(mean.view_as(tensor))
@@ -66,7 +67,8 @@ class Group:
         if self.size == 1:
             return flag
         flags = torch.tensor(int(flag))  # on the CPU: a GPU would have to be waited for
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        with _met():
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
     def of_leader(self, value: int) -> int:
@@ -74,23 +76,45 @@ class Group:
         if self.size == 1:
             return value
         given = torch.tensor(value)
-        dist.broadcast(given, 0)
+        with _met():
+            dist.broadcast(given, 0)
         return int(given)
 
     def wait(self) -> None:
         """Until every process has come here."""
         if self.size > 1:
-            dist.barrier()
+            with _met():
+                dist.barrier()
+
+
+@contextmanager
+def _met() -> Iterator[None]:
+    """Within, processes meet; where one does not come, it is that one which says why.
+
+    Raises:
+        WorkerLostError: If one is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # of Gloo, NCCL and the store alike
+        raise WorkerLostError(
+            f"the processes that train together lost one of them ({error})"
+        ) from error
 
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """The group that `torchrun` started this process in; alone without it."""
+    """The group that `torchrun` started this process in; alone without it.
+
+    Raises:
+        WorkerLostError: If the processes do not find each other.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Group()
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    with _met():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Group(dist.get_rank(), size)
     finally:
