@@ -140,7 +140,7 @@ def written(root, file, write, shards=2):
     environment = resources.caches(resources.WORKSPACE) | {
         "MSSYNC_IMAGE_DIGEST": IMAGE.partition("@")[2]
     }
-    target = graph.Target(IMAGE, environment)
+    target = graph.Target(IMAGE, environment, table=resources.load())
     # KFP looks through the whole stack at every step, and pytest's is deep; a thread's is empty
     with ThreadPoolExecutor(1) as thread:
         params = load(root / "params.cluster.yaml")
