@@ -6,7 +6,6 @@ PATH; a `.profile` in that folder, which is the home of the containers too, brin
 """
 
 import os
-import shutil
 
 import pytest
 import yaml
@@ -149,4 +148,3 @@ def test_two_containers_train_one_network(workspace, tmp_path, tiny):
     for level in ("guides/level0", "evaluators/all/level0"):
         tensors, _ = checkpoint.load(workspace / "models" / "syncers" / level)
         assert tensors
-    shutil.rmtree(workspace / "models")

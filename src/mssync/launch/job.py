@@ -210,7 +210,7 @@ def _explain(report: Path, ending: Ending, watch: _Watch, processes: int) -> NoR
     """Fail as the process did that failed first: its report says why, else its pod."""
     found = outcome.failure(report)
     death = next(pods.deaths(watch.pods), None)
-    if death and not (found and outcome.explains(found)):
+    if death and (not found or not (outcome.explains(found) or death[0] == "tool")):
         raise ProcessFailedError(*death)
     otherwise = f"the job failed without a report of a process: {ending.message}"
     if found and (node := outcome.rank(found) // processes):
