@@ -92,8 +92,11 @@ class Order(BaseModel):
             "source_base": self.source_base,
             "workspace": self.workspace,
             "apply_promotion": self.apply_promotion,
-            "dvc_remote": self.dvc_remote,
-            "repeat": self.repeat,
+        }
+        # what a package of before does not take, and nobody asked for, is not sent
+        newer = {"dvc_remote": self.dvc_remote, "repeat": self.repeat}
+        arguments |= {
+            name: value for name, value in newer.items() if value or name in package.inputs
         }
         package.check(arguments)
         return Job(package, arguments, self.experiment, self.service_account)

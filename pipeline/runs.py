@@ -16,7 +16,7 @@ SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")
 _UNFINISHED = ("PENDING", "RUNNING", "CANCELING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED")
 # What the engine adds to the graph's own steps.
-_INNER = re.compile(r"root|executor|.*-driver|exit-handler-\d+")
+_INNER = re.compile(r"root|executor|.*-driver|(?:exit-handler|condition)-\d+")
 _TRY = re.compile(r"\(\d+\)$")
 _PATIENCE_S = 600.0
 

@@ -45,9 +45,10 @@ def test_a_run_is_followed_step_by_step_to_its_end(command, api, packages):
         *("--host", api.url, "--name", "first", "--experiment", "tries", "--apply-promotion"),
     )
     assert said.code == 0
-    assert re.findall(r"\d\d:\d\d:\d\d ((?:prepare|work): \w+)", said.out) == [
-        *("prepare: began", "prepare: ended", "work: began", "work: ended"),
-    ]
+    told = re.findall(r"\d\d:\d\d:\d\d ((?:prepare|work): \w+)", said.out)
+    in_order = ["prepare: began", "prepare: ended", "work: began", "work: ended"]
+    assert told == [line for line in in_order if line in told]
+    assert {"prepare: ended", "work: ended"} <= set(told)  # a short step may end between two looks
     assert "(2 of 2 steps)" in said.out
     assert said.out.count("waiting: ") == 2
     assert "SUCCEEDED after" in said.out
@@ -238,7 +239,7 @@ def test_our_graph_is_taken_and_its_first_step_says_what_is_wrong(
     given = load(root / "params.test.yaml").model_dump(mode="json")
     assert {name: run["runtime_config"]["parameters"][name] for name in given} == given
     assert re.search(r"shard: FAILED after .*no-list\.csv", said.out)
-    assert re.search(r"notify: ended .*\(2 of 11 steps\)", said.out)
+    assert re.search(r"notify: ended .*\(2 of 12 steps\)", said.out)
     assert "shard: Error (exit code 1): " in said.err
     # tried three times, as the graph asks
     tries = [each["display_name"] for each in run["run_details"]["task_details"]]
