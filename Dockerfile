@@ -95,6 +95,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     DVC_NO_ANALYTICS=1 \
+    DVC_SITE_CACHE_DIR=/tmp/.cache/dvc \
     GIT_PYTHON_REFRESH=quiet
 USER 10001:0
 # Not ENTRYPOINT: Kubeflow's local runner puts its command after one.
