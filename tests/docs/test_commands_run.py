@@ -66,6 +66,7 @@ ELSEWHERE = {
     "make retry": "tests/demo/test_chain.py",
     "make run-local": "tests/pipeline/test_local.py",
     "make compile": "tests/pipeline/test_graph.py",
+    "make mlflow": "tests/tracking",
     "make ablation": "tests/stages/test_chain.py",
     "make image IMAGE=registry": REGISTRY,
     "docker push": REGISTRY,
