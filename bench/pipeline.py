@@ -26,7 +26,7 @@ from components._base import step
 from mssync.errors import ToolError
 from mssync.params import load
 from mssync.steps import RUN_ID
-from pipeline import compiling, graph
+from pipeline import compiling, graph, resources
 from pipeline.local import Where, docker_runner
 
 STEPS = 6
@@ -62,7 +62,10 @@ def measure_compiling(folder: Path) -> dict[str, float]:
         file = folder / "pipeline.yaml"
         seconds = _best(
             lambda shards=shards, file=file: compiling.write(  # type: ignore[misc]
-                graph.build(params, graph.Target("mssync:dev"), shards=shards), file
+                graph.build(
+                    params, graph.Target("mssync:dev", table=resources.load()), shards=shards
+                ),
+                file,
             )
         )
         figures[f"compile_{shards}_shards_s"] = seconds
