@@ -64,6 +64,14 @@ def test_other_data_are_another_version_and_the_same_are_the_same(workspace, tmp
     assert there == {"data/dataset/dataset.json": '{"revision": "1"}'}
 
 
+def test_what_training_packs_is_no_part_of_the_version(workspace):
+    first = versions.publish(workspace, remote="")
+    for name in ("dataset.pack", "dataset.evidence"):
+        (workspace / "data" / name).mkdir()
+        (workspace / "data" / name / "windows").write_text("large")
+    assert versions.publish(workspace, remote="") == first
+
+
 def test_without_a_remote_the_workspace_keeps_the_version(workspace):
     md5 = versions.publish(workspace, remote="")
     assert md5.endswith(".dir")

@@ -15,7 +15,7 @@ import tenacity
 from mssync import finished, records, tracking
 from mssync.errors import ParamsError, ToolError
 from mssync.params import Paths, validate
-from mssync.steps import BEGUN, KILLED, Failure, failures, run_folder
+from mssync.steps import BEGUN, DONE, KILLED, Failure, failures, run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def _post(url: str, told: Mapping[str, Any]) -> bool:
 
 def _decision(workspace: Path, run: Path, like: str) -> dict[str, Any]:
     """What this run decided; nothing where `promote` did not end, or had nothing to do."""
-    if like or not (run / "promote" / "done").exists():
+    if like or not (run / "promote" / DONE).exists():
         return {}
     try:
         found = json.loads((workspace / finished.DECISION).read_text())

@@ -174,8 +174,12 @@ def init_workspace(folder: Path, *, cache: Path) -> None:
 
 PUBLISHED = Path("data.dvc")
 _REMOTE = "published"
-# Whose list it is, and who wants out, are not part of a version.
-_UNPUBLISHED = ("/data/sources.csv", "/data/takedown.csv", "/data/.*.writing")
+# Whose list it is, and who wants out, are not part of a version; nor what is made again from the
+# rest: packed windows and measurements, which come and go.
+_UNPUBLISHED = (
+    *("/data/sources.csv", "/data/takedown.csv", "/data/.*.writing"),
+    *("/data/dataset.pack", "/data/dataset.evidence"),
+)
 
 
 def publish(workspace: Path, *, remote: str) -> str:
@@ -202,7 +206,7 @@ def publish(workspace: Path, *, remote: str) -> str:
             "step gets (manifests/README.md), and leave them out of the URL"
         )
     init_workspace(workspace, cache=Path(".dvc") / "cache")
-    dvc(workspace, "config", "cache.type", "reflink,hardlink,symlink,copy")
+    dvc(workspace, "config", "cache.type", "reflink,hardlink,copy")
     (workspace / ".dvcignore").write_text("\n".join(_UNPUBLISHED) + "\n")
     dvc(workspace, "add", "data")
     if remote:
