@@ -287,7 +287,7 @@ def _asked(name: str, row: Mapping[str, Any]) -> str:
 def _short_of(row: Mapping[str, Any], params: Promote) -> str:
     if row["verdict"] == UNTOLD:
         return "nothing can be told of it"
-    return f"it is beyond by {_interval(row, params)}, which does not show it"
+    return f"the margin is {_interval(row, params)}, and all of it must be above 0"
 
 
 def _interval(row: Mapping[str, Any], params: Promote) -> str:
