@@ -11,7 +11,7 @@ from mssync.data.clips import Clip
 from mssync.errors import InputError
 from mssync.landmarks import ibug
 from mssync.metrics.version import METRIC_VERSION
-from mssync.params import Promote
+from mssync.params import Promote, load
 from mssync.render import gate as text
 from mssync.stages import _gate, _scores, evaluate
 from tests.judges import CurveJudge
@@ -230,6 +230,14 @@ def test_the_first_champion_must_show_what_is_asked_for(score, pieces):
     decision = _gate.decide(scored, params(first={PLACES[0]: 0.0, "rigidity.value": -1.0}))
     assert decision["decision"] == "refuse"
     assert "rigidity.value is" in decision["reason"]
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "params.cluster.yaml"])
+def test_a_first_model_must_also_please_what_no_network_judges(root, file):
+    asked = load(root / file).promote.first
+    judged = {name for name in asked if name.startswith(("lse_", "abs_offset_s."))}
+    assert judged, "nothing of synchrony is asked for"
+    assert asked.keys() - judged, "only networks decide"
 
 
 def test_a_first_model_that_moves_at_random_is_refused(score, pieces):
