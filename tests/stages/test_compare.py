@@ -12,6 +12,7 @@ from mssync.data import history
 from mssync.errors import InputError
 from mssync.ledger import Decision
 from mssync.metrics import sync
+from mssync.params import text
 from mssync.render import gallery, payload
 from mssync.render.gallery import Page
 from mssync.render.payload import GalleryEntry, Trace
@@ -62,7 +63,18 @@ def evaluation(folder, values, seed, *, truth=2.0):
     return folder
 
 
-def train(params, tmp_path, key, *, steps=60, revision="a" * 64, name="", evaluated=None, **tags):
+def train(
+    params,
+    tmp_path,
+    key,
+    *,
+    steps=60,
+    revision="a" * 64,
+    name="",
+    evaluated=None,
+    kept=None,
+    **tags,
+):
     with tracking.mlflow_run(
         params.paths.tracking_uri,
         "mssync",
@@ -75,6 +87,8 @@ def train(params, tmp_path, key, *, steps=60, revision="a" * 64, name="", evalua
             tracker.log({"train/loss": 2.0 - step / 10}, step)
         for file in evaluated.iterdir() if evaluated else ():
             tracker.log_files(file, "evaluation")
+        if kept:
+            tracker.log_files(kept, tracking.RECIPE)
 
 
 def compare(params, *names, videos=None):
@@ -104,7 +118,7 @@ def test_two_runs_are_told_apart_by_parameters_and_paired_scores(tiny, tmp_path)
     train(tiny, tmp_path, "one", evaluated=evaluation(tmp_path / "a", hard, 1))
     train(tiny, tmp_path, "two", steps=90, evaluated=evaluation(tmp_path / "b", hard - 0.3, 2))
     told, html = compare(tiny, "one", "two")
-    assert "2 runs on the same data, 1 parameters differ, 2 clips." in told
+    assert "2 runs on the same data, 1 parameter differs, 2 clips." in told
     assert rows(html, "Parameters") == [[["steps"], ["60"], ["90"]]]
     (lips,) = rows(html, "Scores")
     assert lips[3] == ["−0.300", "[−0.300,", "−0.300]"]
@@ -120,6 +134,25 @@ def test_two_runs_are_told_apart_by_parameters_and_paired_scores(tiny, tmp_path)
         "drift_level_0.svg",
         "training_train_loss.svg",
     }
+
+
+def test_what_guides_were_taught_with_is_a_difference_too(tiny, tmp_path):
+    for name, inputs in (("one", "absolute"), ("two", "relative")):
+        syncers = tiny.train_syncers.model_copy(update={"guide_inputs": inputs})
+        kept = tmp_path / name / "params.yaml"
+        kept.parent.mkdir()
+        kept.write_text(text(tiny.model_copy(update={"train_syncers": syncers})))
+        train(tiny, tmp_path, name, kept=kept)
+    told, html = compare(tiny, "one", "two")
+    assert rows(html, "Parameters") == [
+        [["train_syncers.guide_inputs"], ["absolute"], ["relative"]]
+    ]
+    assert "of all stages" in told
+
+    train(tiny, tmp_path, "bare", steps=90)
+    told, html = compare(tiny, "one", "bare")
+    assert rows(html, "Parameters") == [[["steps"], ["60"], ["90"]]]
+    assert "not all of the runs kept those of the others" in told
 
 
 def test_other_judges_and_missing_evaluations_are_told(tiny, tmp_path):

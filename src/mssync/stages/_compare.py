@@ -3,13 +3,14 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import yaml
 
 from mssync import tracking
 from mssync.data import history
@@ -30,6 +31,7 @@ from mssync.tracking import TrackedRun
 logger = logging.getLogger(__name__)
 
 _FOLDER = "evaluation"
+_PARAMETERS = "params.yaml"  # in the recipe of a run
 _LINEAGE = {
     "dataset_revision": "dataset",
     "git_sha": "code (git)",
@@ -52,11 +54,13 @@ class Run:
 
     Attributes:
         tracked: What the store knows of it.
+        settings: The whole parameter file that it kept, names joined by dots; None: it kept none.
         scored: Its scores, under the name it has on the page.
         clips: Those of its gallery.
     """
 
     tracked: TrackedRun
+    settings: Mapping[str, object] | None
     scored: Scored
     clips: Sequence[GalleryEntry]
 
@@ -167,7 +171,9 @@ def _read(found: TrackedRun, label: str, uri: str, folder: Path) -> Run:
     }
     scored = Scored(label, _json(files.get(METRICS)), _json(files.get(SEQUENCES)))
     page = files.get(GALLERY.name)
-    return Run(found, scored, payload.read(page) if page else [])
+    kept = tracking.fetch_files(uri, found.run_id, tracking.RECIPE, (_PARAMETERS,), folder)
+    settings = tracking.flatten(yaml.safe_load(kept[0].read_text())) if kept else None
+    return Run(found, settings, scored, payload.read(page) if page else [])
 
 
 def _json(path: Path | None) -> dict[str, Any] | None:
@@ -217,20 +223,28 @@ def _summary(runs: Sequence[Run], changed: TextTable, clips: int) -> str:
     data = (
         "on the same data" if len(revisions) == 1 else f"on {len(revisions)} versions of the data"
     )
-    return f"{len(runs)} runs {data}, {len(changed.rows)} parameters differ, {clips} clips."
+    count = len(changed.rows)
+    differ = "1 parameter differs" if count == 1 else f"{count} parameters differ"
+    return f"{len(runs)} runs {data}, {differ}, {clips} clips."
 
 
 def _changed_params(runs: Sequence[Run]) -> TextTable:
-    names = sorted({name for each in runs for name in each.tracked.params})
+    """Of all stages, where every run kept its file; else of the stages that the runs are of."""
+    kept = [each.settings for each in runs if each.settings is not None]
+    whole = len(kept) == len(runs)
+    given = kept if whole else [each.tracked.params for each in runs]
+    names = sorted({name for each in given for name in each})
     rows = []
     for name in names:
-        values = [each.tracked.params.get(name) for each in runs]
+        values = [str(each[name]) if name in each else None for each in given]
         if len(set(values)) > 1:
             rows.append([Cell(name), *(changed_cell(value, values[0]) for value in values)])
-    same = len(names) - len(rows)
+    told = f"{len(rows)} differ, {len(names) - len(rows)} are the same"
     return TextTable(
         "Parameters",
-        f"{len(rows)} differ, {same} are the same."
+        f"{told}, of all stages."
+        if whole
+        else f"{told}, of the runs' own stages; not all of the runs kept those of the others."
         if names
         else "None is known: the runs logged none.",
         ["Parameter", *(each.scored.label for each in runs)],
