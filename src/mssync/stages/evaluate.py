@@ -295,6 +295,8 @@ def _summary(report: Mapping[str, Any]) -> str:
     lips = report["challenger"]["metrics"]["lse_d"][ALL]["level0"]
     place = lips["normalised"]
     told = "cannot be told" if place is None else f"is {place:.0%}"
+    if place is not None and place > 1:
+        told += ": the judge likes them better than real ones, so it says little. Look at them"
     return (
         f"{report['sequences']} sequences of {report['speakers']} people the generator never saw. "
         f"On the way from another clip's audio (0 %) to the ground truth (100 %), the place of the "
