@@ -1,16 +1,18 @@
 """What experiments scored, side by side: a row a setting, mean and interval over seeds.
 
-    python -m bench.ablation [--system retrieval] [--score place.level0 ...] [--commits 3]
+    python -m bench.ablation [--system retrieval] [--score place.level0] [--paired] [--commits 3]
 
 It reads the experiments of `dvc exp run` at this commit, or at the last few. Those that differ in
 nothing but `run.seed` make one row. The interval is Student's, of the mean over seeds: it tells how
-much training varies, and nothing about other speakers.
+much training varies, and nothing about other speakers. Settings that share guides and judges of a
+seed are better compared seed by seed: `--paired` takes the differences.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,24 +80,21 @@ def _content(files: Mapping[str, Any] | None, name: str) -> dict[str, Any] | Non
     return None
 
 
-def table(found: Sequence[Experiment], scores: Sequence[str], *, system: str) -> str:
-    """A table in Markdown; its first columns are the parameters in which experiments differ.
+@dataclass(frozen=True)
+class Rows:
+    """Experiments by setting.
 
-    Args:
-        found: Experiments of one commit.
-        scores: Dotted names of the scores shown.
-        system: Whose scores.
-
-    Raises:
-        InputError: If a score is none of those that experiments have.
+    Attributes:
+        differing: The parameters in which experiments differ, but for the seed.
+        by_setting: Their values, as written, and the experiments that have them.
     """
-    known = {*SHOWN} | {name.partition(".")[2] for each in found for name in each.scores}
-    unknown = sorted(set(scores) - known)
-    if unknown:
-        raise InputError(
-            f"no experiment has the score {', '.join(unknown)}; there are: "
-            f"{', '.join(sorted(known))}"
-        )
+
+    differing: Sequence[str]
+    by_setting: Mapping[tuple[str, ...], Sequence[Experiment]]
+
+
+def settings(found: Sequence[Experiment]) -> Rows:
+    """Group experiments that differ in nothing but their seed."""
     names = sorted({name for experiment in found for name in experiment.params})
     differing = [
         name
@@ -106,14 +105,76 @@ def table(found: Sequence[Experiment], scores: Sequence[str], *, system: str) ->
     for experiment in found:
         setting = tuple(_written(experiment.params.get(name)) for name in differing)
         rows.setdefault(setting, []).append(experiment)
-    lines = [[*differing, "seeds", *scores], ["---"] * (len(differing) + 1 + len(scores))]
-    for setting, alike in sorted(rows.items()):
-        values = [
-            interval([each.scores.get(f"{system}.{score}") for each in alike]) for score in scores
+    return Rows(differing, dict(sorted(rows.items())))
+
+
+def check(found: Sequence[Experiment], scores: Sequence[str]) -> None:
+    """Refuse names of scores that no experiment has.
+
+    Raises:
+        InputError: Naming them, and those that there are.
+    """
+    known = {*SHOWN} | {name.partition(".")[2] for each in found for name in each.scores}
+    unknown = sorted(set(scores) - known)
+    if unknown:
+        raise InputError(
+            f"no experiment has the score {', '.join(unknown)}; there are: "
+            f"{', '.join(sorted(known))}"
+        )
+
+
+def table(rows: Rows, scores: Sequence[str], *, system: str) -> str:
+    """A table in Markdown; its first columns are the parameters in which experiments differ.
+
+    Args:
+        rows: The experiments.
+        scores: Dotted names of the scores shown.
+        system: Whose scores.
+    """
+    lines = [
+        [
+            *setting,
+            " ".join(sorted(str(each.params.get(SEED)) for each in alike)),
+            *(
+                interval([each.scores.get(f"{system}.{score}") for each in alike])
+                for score in scores
+            ),
         ]
-        seeds = sorted(str(each.params.get(SEED)) for each in alike)
-        lines.append([*setting, " ".join(seeds), *values])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        for setting, alike in rows.by_setting.items()
+    ]
+    return _markdown([*rows.differing, "seeds", *scores], lines)
+
+
+def differences(rows: Rows, scores: Sequence[str], *, system: str) -> str:
+    """A table in Markdown: each setting less each one above it, seed by seed.
+
+    Args:
+        rows: The experiments; seeds that only one of two settings has are left out.
+        scores: Dotted names of the scores shown.
+        system: Whose scores.
+    """
+    lines = []
+    for before, after in combinations(rows.by_setting.items(), 2):
+        (less, first), (setting, second) = before, after
+        by_seed = [{each.params.get(SEED): each.scores for each in one} for one in (first, second)]
+        seeds = sorted(by_seed[0].keys() & by_seed[1].keys(), key=str)
+        values = []
+        for score in scores:
+            name = f"{system}.{score}"
+            gains = [_difference(*(each[seed].get(name) for each in by_seed)) for seed in seeds]
+            values.append(interval(gains))
+        told = " ".join(map(str, seeds)) or "none in common"
+        lines.append([", ".join(setting), ", ".join(less), told, *values])
+    return _markdown(["setting", "less", "seeds", *scores], lines)
+
+
+def _difference(old: float | None, new: float | None) -> float | None:
+    return None if old is None or new is None else new - old
+
+
+def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    ruled = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ruled)
 
 
 def interval(values: Sequence[float | None]) -> str:
@@ -149,13 +210,21 @@ def main(
     commits: Annotated[
         int, typer.Option(min=1, help="How many commits back experiments are taken from.")
     ] = 1,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Differences of settings, seed by seed, too.")
+    ] = False,
 ) -> None:
     """Print the table."""
     shown = versions.dvc(Path(), "exp", "show", "--json", "--num", str(commits))
     found, lacking = experiments(json.loads(shown))
     if not found:
         raise InputError("no experiment at this commit has scores: docs/experiments.md")
-    typer.echo(table(found, score or SHOWN, system=system))
+    shown_scores = score or SHOWN
+    check(found, shown_scores)
+    rows = settings(found)
+    typer.echo(table(rows, shown_scores, system=system))
+    if paired:
+        typer.echo(f"\n{differences(rows, shown_scores, system=system)}")
     if lacking:
         typer.echo(f"\nWithout scores, waiting or failed: {', '.join(lacking)}")
 

@@ -24,7 +24,7 @@ def shown(*experiments):
 
 
 def lines(found, scores=("place.level0",), system="generated"):
-    return ablation.table(found, scores, system=system).splitlines()
+    return ablation.table(ablation.settings(found), scores, system=system).splitlines()
 
 
 def test_seeds_of_one_setting_make_one_row_with_their_interval():
@@ -37,6 +37,16 @@ def test_seeds_of_one_setting_make_one_row_with_their_interval():
         "| 0 | 0 1 | 0.1 [0.1, 0.1] |",
         "| 1 | 0 1 | 0.7 [-0.571, 1.97] |",
     ]
+
+
+def test_what_seeds_share_falls_out_of_the_differences():
+    found, _ = ablation.experiments(
+        shown(
+            ("a", 0, 1, 0.6), ("b", 1, 1, 0.8), ("c", 0, 0, 0.1), ("d", 1, 0, 0.2), ("e", 2, 0, 9)
+        )
+    )
+    told = ablation.differences(ablation.settings(found), ["place.level0"], system="generated")
+    assert told.splitlines()[2:] == ["| 1 | 0 | 0 1 | 0.55 [-0.0853, 1.19] |"]
 
 
 def test_one_seed_has_no_interval_and_one_that_is_missing_is_told():
@@ -64,4 +74,4 @@ def test_a_baseline_is_asked_for_by_name_and_a_score_that_nobody_has_is_refused(
     found, _ = ablation.experiments(shown(("a", 0, 1, 0.6)))
     assert lines(found, ["fd_motion"], "retrieval")[-1] == "| 0 | 0.9 |"
     with pytest.raises(InputError, match=r"no experiment has the score place\.level9; there are"):
-        lines(found, ["place.level9"])
+        ablation.check(found, ["place.level9"])
