@@ -149,6 +149,18 @@ def test_what_guides_were_taught_with_is_a_difference_too(tiny, tmp_path):
     ]
     assert "of all stages" in told
 
+    by_hand = tmp_path / "by hand" / "params.yaml"
+    by_hand.parent.mkdir()
+    by_hand.write_text((tmp_path / "one" / "params.yaml").read_text().replace("1.0\n", "1\n"))
+    train(tiny, tmp_path, "by hand", kept=by_hand)
+    told, _ = compare(tiny, "one", "by hand")
+    assert "0 parameters differ" in told
+
+    by_hand.write_text("run: [")
+    train(tiny, tmp_path, "damaged", kept=by_hand)
+    with pytest.raises(InputError, match=r"recipe/params\.yaml of a run is damaged"):
+        compare(tiny, "one", "damaged")
+
     train(tiny, tmp_path, "bare", steps=90)
     told, html = compare(tiny, "one", "bare")
     assert rows(html, "Parameters") == [[["steps"], ["60"], ["90"]]]

@@ -232,17 +232,6 @@ def test_the_first_champion_must_show_what_is_asked_for(score, pieces):
     assert "rigidity.value is" in decision["reason"]
 
 
-@pytest.mark.parametrize(
-    ("place", "told"),
-    [(0.88, "is 88%."), (1.68, "is 168%: the judge likes them better"), (None, "cannot be told.")],
-)
-def test_a_place_beyond_the_truth_is_not_praised(place, told):
-    lips = {"all": {"level0": {"normalised": place}}}
-    challenger = {"metrics": {"lse_d": lips}}
-    report = {"challenger": challenger, "sequences": 13, "speakers": 9}
-    assert told in evaluate._summary(report)
-
-
 @pytest.mark.parametrize("file", ["params.yaml", "params.cluster.yaml"])
 def test_a_first_model_must_also_please_what_no_network_judges(root, file):
     asked = load(root / file).promote.first

@@ -24,6 +24,7 @@ from mssync.stages._compare_clips import merged
 from mssync.stages._compare_versions import changed_cell
 from mssync.stages._compare_versions import version as version_named
 from mssync.stages._deltas import Scored
+from mssync.stages._training import PARAMETERS
 from mssync.stages.evaluate import GALLERY, METRICS, SEQUENCES
 from mssync.stages.promote import GATE
 from mssync.tracking import TrackedRun
@@ -31,7 +32,6 @@ from mssync.tracking import TrackedRun
 logger = logging.getLogger(__name__)
 
 _FOLDER = "evaluation"
-_PARAMETERS = "params.yaml"  # in the recipe of a run
 _LINEAGE = {
     "dataset_revision": "dataset",
     "git_sha": "code (git)",
@@ -171,9 +171,20 @@ def _read(found: TrackedRun, label: str, uri: str, folder: Path) -> Run:
     }
     scored = Scored(label, _json(files.get(METRICS)), _json(files.get(SEQUENCES)))
     page = files.get(GALLERY.name)
-    kept = tracking.fetch_files(uri, found.run_id, tracking.RECIPE, (_PARAMETERS,), folder)
-    settings = tracking.flatten(yaml.safe_load(kept[0].read_text())) if kept else None
-    return Run(found, settings, scored, payload.read(page) if page else [])
+    kept = tracking.fetch_files(uri, found.run_id, tracking.RECIPE, (PARAMETERS,), folder)
+    return Run(
+        found, _settings(kept[0]) if kept else None, scored, payload.read(page) if page else []
+    )
+
+
+def _settings(file: Path) -> dict[str, object]:
+    try:
+        return tracking.flatten(yaml.safe_load(file.read_text()))
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise InputError(
+            f"{tracking.RECIPE}/{file.name} of a run is damaged ({error}): remove it there, and "
+            "the parameters that the run logged are compared"
+        ) from error
 
 
 def _json(path: Path | None) -> dict[str, Any] | None:
@@ -236,17 +247,20 @@ def _changed_params(runs: Sequence[Run]) -> TextTable:
     names = sorted({name for each in given for name in each})
     rows = []
     for name in names:
+        if all(name in each and each[name] == given[0].get(name) for each in given):
+            continue  # 1 and 1.0 are one setting
         values = [str(each[name]) if name in each else None for each in given]
-        if len(set(values)) > 1:
-            rows.append([Cell(name), *(changed_cell(value, values[0]) for value in values)])
+        rows.append([Cell(name), *(changed_cell(value, values[0]) for value in values)])
     told = f"{len(rows)} differ, {len(names) - len(rows)} are the same"
+    if whole:
+        told += ", of all stages."
+    elif names:
+        told += ", of the runs' own stages; not all of the runs kept those of the others."
+    else:
+        told = "None is known: the runs logged none."
     return TextTable(
         "Parameters",
-        f"{told}, of all stages."
-        if whole
-        else f"{told}, of the runs' own stages; not all of the runs kept those of the others."
-        if names
-        else "None is known: the runs logged none.",
+        told,
         ["Parameter", *(each.scored.label for each in runs)],
         rows,
         wide=True,

@@ -22,12 +22,12 @@ from mssync import records, tracking, versions
 from mssync.data import dataset, history
 from mssync.errors import InputError, ToolError
 from mssync.params import Paths, digest, load
+from mssync.stages._training import LOCK, PARAMETERS
 
 logger = logging.getLogger(__name__)
 
 REPORT = "reproduction.json"
 
-_PARAMS, _LOCK = "params.yaml", "dvc.lock"
 _DATA = ("data/dataset", "data/landmarks", "data/audio")
 _SYNCERS, _GENERATOR = ("train-syncers",), ("train-syncers", "train-generator", "evaluate")
 # of the engine or the run that this process may be in
@@ -144,19 +144,19 @@ def _origin(run_id: str, paths: Paths, workspace: Path, kept: Path) -> _Origin:
         )
     recipe = {
         name: tracking.download(uri, found.run_id, f"{tracking.RECIPE}/{name}", kept)
-        for name in (_PARAMS, _LOCK)
+        for name in (PARAMETERS, LOCK)
         if tracking.has_artifact(uri, found.run_id, f"{tracking.RECIPE}/{name}")
     }
-    if _PARAMS not in recipe:
-        recipe[_PARAMS] = workspace / _PARAMS
-        if digest(load(recipe[_PARAMS])) != found.tags["params_hash"]:
+    if PARAMETERS not in recipe:
+        recipe[PARAMETERS] = workspace / PARAMETERS
+        if digest(load(recipe[PARAMETERS])) != found.tags["params_hash"]:
             raise InputError(
-                f"the run {run_id} kept no {_PARAMS}, and the one here is another "
+                f"the run {run_id} kept no {PARAMETERS}, and the one here is another "
                 f"(params_hash {found.tags['params_hash'][:12]}): put the file that it ran with "
-                f"at {recipe[_PARAMS]}"
+                f"at {recipe[PARAMETERS]}"
             )
-    if _LOCK not in recipe:
-        incomplete.append(f"it kept no {_LOCK}: its data are taken as they are here")
+    if LOCK not in recipe:
+        incomplete.append(f"it kept no {LOCK}: its data are taken as they are here")
     return _Origin(found, recipe, incomplete)
 
 
@@ -176,7 +176,7 @@ def _restore_data(out: Path, origin: _Origin, workspace: Path) -> None:
     Raises:
         InputError: If what is found there is another version.
     """
-    if _LOCK in origin.recipe:
+    if LOCK in origin.recipe:
         versions.share_objects(out, workspace)
         versions.restore(out, _DATA)
     else:

@@ -24,6 +24,10 @@ def packs(data: Path) -> dict[str, Pack]:
     return {split: open_pack(version, split) for split in SPLITS}
 
 
+# what the recipe of a run holds
+PARAMETERS, LOCK = "params.yaml", "dvc.lock"
+
+
 @contextmanager
 def tracked(
     stage: str,
@@ -77,12 +81,12 @@ def tracked(
 
 
 def _recipe(workspace: Path, params_hash: str) -> Iterator[Path]:
-    parameters = workspace / "params.yaml"
+    parameters = workspace / PARAMETERS
     try:
         if digest(load(parameters)) == params_hash:
             yield parameters
     except ParamsError:
         pass  # another file was named, or the engine has none: the run says so by lacking it
-    for version in (workspace / "dvc.lock", workspace / versions.PUBLISHED):
+    for version in (workspace / LOCK, workspace / versions.PUBLISHED):
         if version.exists():
             yield version
