@@ -1,9 +1,14 @@
+from functools import partial
+
 import pytest
 import torch
 
+from mssync.models.audio_encoder import ConvBlock
+from mssync.models.convnext import Block
 from mssync.models.generator import Generator
 from mssync.models.inference import _CastMaps, _weights, prepare
 from mssync.models.maps import affine
+from mssync.models.packed import PackedBlock
 from tests.models import small
 
 
@@ -46,7 +51,8 @@ def test_maps_for_accelerators_stay_near_it_too(generator, source, audio):
     weights = list(_weights(generator))
     expected = torch.stack(list(generator.stream(source, [audio])))
     for dtype, share in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
-        made = torch.stack(list(generator.stream(source, [audio], maps=_CastMaps(weights, dtype))))
+        advance = partial(generator.advance, maps=_CastMaps(weights, dtype))
+        made = torch.stack(list(generator.stream(source, [audio], advance=advance)))
         assert made.dtype == torch.float32
         assert (made - expected).abs().max() < share * (expected - source).abs().max()
 
@@ -61,6 +67,44 @@ def test_streaming_equals_one_call(generator, source, audio, sizes):
         start += size
     streamed = torch.stack(list(prepared.stream(source, iter(chunks))))
     torch.testing.assert_close(streamed, prepared.generate(source, audio), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_odd_widths_lose_no_output(source, audio, dtype):
+    widths = {"width": 18, "temporal": 7, "branch_width": 14, "branch_blocks": 2, "layers": 2}
+    model = Generator(**small.GENERATOR | widths | {"coordinate_hidden": [15, 23]})
+    model.velocity_scale_X.fill_(0.01)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())  # so that 16 bits hold it
+    made = prepare(model, dtype=dtype).generate(source, audio)
+    expected = model.generate(source[None], audio[None])[0]
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_a_packed_block_gives_few_samples_and_many(stride, kernel):
+    block = ConvBlock(6, 9, kernel=kernel, stride=stride)
+    packed = PackedBlock(block)
+    for times in (1, 5, 16, 40):
+        x_1TC = torch.randn(1, times, 6)
+        torch.testing.assert_close(packed(x_1TC), block(x_1TC), atol=1e-5, rtol=0)
+        for which in (slice(0, 1), slice(1, 3), slice(-2, None)):
+            made, expected = packed.outputs(x_1TC, which), block.outputs(x_1TC, which)
+            torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+    x_NTC = torch.randn(3, 5, 6)
+    torch.testing.assert_close(packed(x_NTC), block(x_NTC))
+
+
+def test_a_block_without_weights_around_it_stays_as_it_is(source, audio):
+    model = Generator(**small.GENERATOR | {"audio_widths": [8, 12, 12, 16]})
+    prepared = prepare(model, dtype=torch.float32)
+    kinds = [type(block) for block in prepared._generator.audio.to_frames]
+    assert kinds == [PackedBlock, PackedBlock, Block, PackedBlock]
+    expected = model.generate(source[None], audio[None])[0]
+    streamed = torch.stack(list(prepared.stream(source, audio.split(3))))
+    torch.testing.assert_close(streamed, expected, atol=1e-5, rtol=0)
 
 
 def test_two_streams_do_not_disturb_each_other(generator, source, audio):
@@ -86,7 +130,8 @@ def test_every_weight_of_a_step_is_prepared(generator):
         used.add(id(weight))
         return affine(x, weight, bias)
 
-    list(generator.stream(torch.rand(68, 2), [torch.randn(20, 26)], maps=noted))
+    advance = partial(generator.advance, maps=noted)
+    list(generator.stream(torch.rand(68, 2), [torch.randn(20, 26)], advance=advance))
     assert used <= prepared
 
 

@@ -21,7 +21,7 @@ PERIOD_FRAMES = 2 ** (STREAMS - 1)
 PERIOD_ROWS = ROWS_PER_FRAME * PERIOD_FRAMES
 # Audio that comes in piece by piece is encoded in pieces of at least so many rows: early, so that
 # little is left to do once the last row comes that a frame waits for.
-ENCODED_ROWS = 16
+ENCODED_ROWS = 4
 
 
 class ConvBlock(Block):
@@ -172,8 +172,7 @@ class RunningBlock:
         ready = max(self._done, -(-complete // stride))
         if ready > self._done:
             new = slice(self._done - self._first // stride, ready - self._first // stride)
-            mixed_1TC, plain_1TC = self._block.mix(kept_1TC), kept_1TC[:, ::stride]
-            made_1TC = self._block.pointwise(mixed_1TC[:, new], plain_1TC[:, new])
+            made_1TC = self._block.outputs(kept_1TC, new)
         else:
             made_1TC = kept_1TC.new_zeros(1, 0, self._block.reduce.out_features)
         first = max(0, (ready * stride - self._pad) // stride * stride)

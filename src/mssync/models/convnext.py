@@ -40,17 +40,15 @@ class Block(nn.Module):
 
     def forward(self, x_NTC: Tensor) -> Tensor:
         """(N, T, inputs) -> (N, ceil(T / stride), outputs)."""
-        return self.pointwise(self.mix(x_NTC), x_NTC[:, :: self.stride])
+        return self.outputs(x_NTC, slice(None))
 
-    def mix(self, x_NTC: Tensor) -> Tensor:
-        """The convolution over time: (N, T, inputs) -> (N, ceil(T / stride), inputs)."""
-        mixed_NTC: Tensor = self.depthwise(x_NTC.transpose(1, 2).unsqueeze(2))
-        return mixed_NTC.squeeze(2).transpose(1, 2)
-
-    def pointwise(self, mixed_NTC: Tensor, x_NTC: Tensor) -> Tensor:
-        """What is done to every sample alone: mixed, and as it came in, -> (N, T, outputs)."""
+    def outputs(self, x_NTC: Tensor, which: slice) -> Tensor:
+        """Some of the samples that `forward` gives."""
+        across_NC1T: Tensor = self.depthwise(x_NTC.transpose(1, 2).unsqueeze(2))
+        mixed_NTC = across_NC1T.squeeze(2).transpose(1, 2)[:, which]
+        plain_NTC = x_NTC[:, :: self.stride][:, which]
         branch_NTC: Tensor = self.reduce(F.gelu(self.expand(self.norm(mixed_NTC))))
-        return F.gelu(branch_NTC + self.shortcut(x_NTC))
+        return F.gelu(branch_NTC + self.shortcut(plain_NTC))
 
 
 class Tower(nn.Module):

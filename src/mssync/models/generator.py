@@ -5,7 +5,7 @@ P = 68 points, D = 2, X = 136 coordinates, E embedding, H heads, W width of a br
 branches, N = 10 heads of branches (five of masks, then five of proposals), C channels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Literal
 
@@ -22,6 +22,9 @@ from mssync.timing import ROWS_PER_FRAME
 
 COORDINATES = 2 * POINTS
 BRANCHES = STREAMS + 1  # the last one hears nothing
+
+# The position one frame later, of position, source, what is heard, and memory: `Generator.advance`.
+Advance = Callable[[Tensor, Tensor, Tensor, Memory], Tensor]
 
 
 class Generator(nn.Module):
@@ -136,7 +139,7 @@ class Generator(nn.Module):
         positions = [real[0]]
         for frame in range(1, frames):
             fed_BX = real[frame - 1] if frame <= observed else positions[-1]
-            positions.append(self._advance(fed_BX, real[0], heard[frame], memory, maps))
+            positions.append(self.advance(fed_BX, real[0], heard[frame], memory, maps))
         return torch.stack(positions, dim=1).view(clips, frames, POINTS, 2)
 
     @torch.no_grad()
@@ -162,7 +165,7 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def stream(
-        self, source_PD: Tensor, chunks: Iterable[Tensor], *, maps: Maps = affine
+        self, source_PD: Tensor, chunks: Iterable[Tensor], *, advance: Advance | None = None
     ) -> Iterator[Tensor]:
         """`generate`, frame by frame, while the audio is still coming in.
 
@@ -172,7 +175,7 @@ class Generator(nn.Module):
         Args:
             source_PD: Shape (68, 2).
             chunks: Log mel energies, each (A, M), any lengths, 4 rows a frame in all.
-            maps: How the linear maps of a step are computed (`mssync.models.inference`).
+            advance: What stands in for `advance` (`mssync.models.inference`).
 
         Yields:
             Frames (68, 2), the first for audio row 0.
@@ -182,12 +185,13 @@ class Generator(nn.Module):
         """
         source_BX = source_PD.reshape(1, COORDINATES)
         position_BX, memory = source_BX, self.temporal.start()
+        advance = advance or self.advance
         frame = 0
         for streams in self.audio.stream(self._chunks_with_mirror(chunks)):
             for heard_BC in self.branches.hear(streams).unbind(1):
                 if frame > 0:
                     fed_BX = source_BX if frame <= self.observed_frames else position_BX
-                    position_BX = self._advance(fed_BX, source_BX, heard_BC, memory, maps)
+                    position_BX = advance(fed_BX, source_BX, heard_BC, memory)
                 if frame >= self.observed_frames - 1:
                     yield position_BX.view(POINTS, 2)
                 frame += 1
@@ -210,10 +214,23 @@ class Generator(nn.Module):
         mirror = [min(row, rows - 1) for row in range(self._mirrored_rows, 0, -1)]
         return torch.cat([audio_BAM[:, mirror], audio_BAM], dim=1)
 
-    def _advance(
-        self, position_BX: Tensor, source_BX: Tensor, heard_BC: Tensor, memory: Memory, maps: Maps
+    def advance(
+        self,
+        position_BX: Tensor,
+        source_BX: Tensor,
+        heard_BC: Tensor,
+        memory: Memory,
+        maps: Maps = affine,
     ) -> Tensor:
-        """The position one frame later; `memory` moves on in place."""
+        """The position one frame later; `memory` moves on in place.
+
+        Args:
+            position_BX: The position now, in crop units.
+            source_BX: Where the face began.
+            heard_BC: What the branches hear of the frame (`Branches.hear`).
+            memory: Of the temporal module.
+            maps: How the linear maps are computed.
+        """
         seen_BC = self.standardise(position_BX)
         if self.sees_source:
             seen_BC = torch.cat([seen_BC, seen_BC - self.standardise(source_BX)], dim=1)
