@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 
 from mssync.cli import app
 from mssync.errors import InputError
-from mssync.lists import importers
-from mssync.lists.importers import import_sources
+from mssync.lists.importers import IMPORTERS, import_sources, talkvid
 from mssync.lists.sources import read_sources
 from mssync.media.ffmpeg import Crop
 
@@ -111,10 +110,10 @@ def test_talkvid_is_read_across_blocks_and_one_object_a_line(tmp_path, monkeypat
     items = json.loads((SAMPLES / "talkvid.json").read_text())
     lines = tmp_path / "clips.jsonl"
     lines.write_text("\n".join(json.dumps(item) for item in items))
-    whole = list(importers.talkvid(SAMPLES / "talkvid.json", Counter()))
-    assert list(importers.talkvid(lines, Counter())) == whole
-    monkeypatch.setattr(importers, "_BLOCK", 7)
-    assert list(importers.talkvid(SAMPLES / "talkvid.json", Counter())) == whole
+    whole = list(talkvid.clips(SAMPLES / "talkvid.json", Counter()))
+    assert list(talkvid.clips(lines, Counter())) == whole
+    monkeypatch.setattr(talkvid, "_BLOCK", 7)
+    assert list(talkvid.clips(SAMPLES / "talkvid.json", Counter())) == whole
 
 
 def test_a_folder_is_listed_in_order_by_speaker(imported, tmp_path):
@@ -227,4 +226,4 @@ def test_the_command_knows_every_format_and_ends_with_what_to_check(tmp_path):
     assert "3 clips of 2 speakers, 0.01 hours; left out: 1 with a box outside" in result.output
     assert "licence" in result.output
     text = CliRunner().invoke(app, ["import-sources", "nothing", "x", "--out", "y"]).output
-    assert all(kind in text for kind in importers.IMPORTERS)
+    assert all(kind in text for kind in IMPORTERS)
