@@ -20,7 +20,7 @@ import urllib3
 from kfp.client import ServiceAccountTokenVolumeCredentials
 
 from mssync.errors import InputError, ToolError
-from mssync.lists.sources import without_secrets
+from mssync.lists.locations import without_secrets
 
 HOST, TOKEN, UI = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT"
 _WAIT_S = (10, 60)  # to connect, to read

@@ -22,7 +22,8 @@ from kfp.components import load_component_from_file
 from mssync import finished, steps
 from mssync.demo.chain import KUBEFLOW, ORIGIN, warn_of_another_list
 from mssync.errors import InputError, StageFailedError, ToolError
-from mssync.lists.sources import fetch_list, scheme_of, without_secrets
+from mssync.lists.locations import scheme_of, without_secrets
+from mssync.lists.placing import fetch_list
 from mssync.media.store import default_folder
 from mssync.params import Params
 from pipeline import compiling, graph, resources

@@ -63,7 +63,7 @@ def shard(
 
         from mssync import finished
         from mssync import shards as cutting
-        from mssync.lists.sources import fetch_list
+        from mssync.lists.placing import fetch_list
         from mssync.params import Params, digest, text, validate
         from mssync.records import write_text
 

@@ -29,7 +29,8 @@ from mssync.ledger import (
     stream_attempts,
     write_sorted_decisions,
 )
-from mssync.lists.sources import Pins, read_sources, sources_writer
+from mssync.lists.sources import Pins, read_sources
+from mssync.lists.writing import sources_writer
 from mssync.params import DownloadVideos, ExtractAudio, ExtractLandmarks
 from mssync.parts import PATTERN
 from mssync.steps import Shard

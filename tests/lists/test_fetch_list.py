@@ -6,7 +6,8 @@ import pytest
 
 from mssync.demo.server import serve
 from mssync.errors import InputError
-from mssync.lists.sources import fetch_list, place_list, read_sources
+from mssync.lists.placing import fetch_list, place_list
+from mssync.lists.sources import read_sources
 
 
 @pytest.fixture

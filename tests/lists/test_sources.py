@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from mssync.errors import InputError
-from mssync.lists.sources import pins, read_sources, write_offsets, write_sources
+from mssync.lists.sources import pins, read_sources
+from mssync.lists.writing import sources_writer, write_offsets
 from mssync.media.ffmpeg import Crop
 
 
@@ -56,7 +57,9 @@ def test_a_written_list_reads_back_the_same(read, tmp_path):
         "s3://bucket/é.mp4,ben,train,,7,,,,,,,\n"
     )
     assert [row.av_offset_ms for row in rows] == [-40.5, 0, None, None]
-    write_sources(tmp_path / "copy.csv", iter(rows))
+    with sources_writer(tmp_path / "copy.csv") as write:
+        for row in rows:
+            write(row)
     assert list(read_sources(tmp_path / "copy.csv", base="")) == rows
 
 
@@ -103,12 +106,13 @@ def test_a_list_with_a_wrong_row_is_given_no_offsets(read, tmp_path):
 
 
 def test_a_list_that_fails_half_way_is_not_written(read, tmp_path):
-    def failing():
-        yield from read("source\na.mp4\n")
-        raise KeyError
+    def half_way():
+        with sources_writer(tmp_path / "out" / "copy.csv") as write:
+            write(read("source\na.mp4\n")[0])
+            raise KeyError
 
     with pytest.raises(KeyError):
-        write_sources(tmp_path / "out" / "copy.csv", failing())
+        half_way()
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -228,7 +228,8 @@ def offsets(
     from dataclasses import asdict
 
     from mssync import device
-    from mssync.lists.sources import BASE, write_offsets
+    from mssync.lists.sources import BASE
+    from mssync.lists.writing import write_offsets
     from mssync.records import write_text
     from mssync.render import offsets as text
     from mssync.stages import _offsets

@@ -19,7 +19,8 @@ from mssync.demo.server import serve
 from mssync.download.addresses import MIRRORS
 from mssync.download.takedown import EMPTY
 from mssync.errors import InputError
-from mssync.lists.sources import BASE, place_list
+from mssync.lists.placing import place_list
+from mssync.lists.sources import BASE
 
 logger = logging.getLogger(__name__)
 

@@ -1,58 +1,15 @@
 """The list of sources: which videos, whose faces, which pieces (docs/sources.md)."""
 
-import codecs
-import csv
-import filecmp
 import logging
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
-
-import fsspec
 
 from mssync.errors import InputError
 from mssync.lists import tables
-from mssync.lists.locations import (
-    Kind,
-    fault,
-    host_of,
-    is_url,
-    locate,
-    location_kind,
-    relative_to,
-    scheme_of,
-    site_name,
-    without_secrets,
-)
+from mssync.lists.locations import fault, locate, location_kind, relative_to, scheme_of
 from mssync.media.ffmpeg import Crop
 from mssync.timing import milliseconds
-
-__all__ = [
-    "BASE",
-    "COLUMNS",
-    "Kind",
-    "Pins",
-    "Source",
-    "fetch_list",
-    "host_of",
-    "is_url",
-    "locate",
-    "location_kind",
-    "pins",
-    "place_list",
-    "read_sources",
-    "scheme_of",
-    "site_name",
-    "source_of",
-    "sources_writer",
-    "without_secrets",
-    "write_offsets",
-    "write_sources",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +29,8 @@ COLUMNS = (
     "licence",
     "tags",
 )
-LARGEST_OFFSET_MS = 10_000.0
-_OFFSET = "av_offset_ms"
-_BLOCK_BYTES = 1 << 20
+LARGESTOFFSET_MS = 10_000.0
+OFFSET = "av_offset_ms"
 
 
 @dataclass(frozen=True)
@@ -150,7 +106,7 @@ def source_of(
     end = "end" if end_s is None else milliseconds(end_s)
     cut = f"#{milliseconds(start_s)}-{end}" if start_s > 0 or end_s is not None else ""
     return Source(
-        clip_id=f"{written}{cut}" + (f"@{_edges(crop)}" if crop else ""),
+        clip_id=f"{written}{cut}" + (f"@{edges(crop)}" if crop else ""),
         written=written,
         location=locate(written, base=base, folder=folder),
         speaker_id=speaker_id or default_speaker(written),
@@ -189,7 +145,7 @@ def read_sources(
     """
     names = tables.header(path)
     if names and "source" not in names:
-        raise _no_source(path, names)
+        raise no_source(path, names)
     empty = True
     for number, row in tables.read_rows(path, columns=COLUMNS):
         if empty and not quiet:
@@ -197,10 +153,11 @@ def read_sources(
         empty = False
         yield _read_row(row, where=f"{path}, row {number}", base=base, folder=path.parent)
     if empty and not may_be_empty:
-        raise _no_source(path, [])
+        raise no_source(path, [])
 
 
-def _no_source(path: Path, names: Sequence[str]) -> InputError:
+def no_source(path: Path, names: Sequence[str]) -> InputError:
+    """What is wrong with a list that has these columns, and no row or none of sources."""
     kind = tables.format_of(str(path))
     kind = f"a {kind} header" if kind in (tables.COMMA, tables.TAB) else kind
     return InputError(
@@ -276,10 +233,10 @@ def _offset_ms(row: Mapping[str, str], where: str) -> float | None:
     if not text:
         return None
     value = _number(text)
-    if value is None or abs(value) > LARGEST_OFFSET_MS:
+    if value is None or abs(value) > LARGESTOFFSET_MS:
         raise InputError(
             f"{where}: av_offset_ms must be milliseconds by which the sound is late, negative "
-            f"where it is early, within {LARGEST_OFFSET_MS:g}, found {text!r}"
+            f"where it is early, within {LARGESTOFFSET_MS:g}, found {text!r}"
         )
     return value
 
@@ -332,9 +289,10 @@ def _number(text: str) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def _edges(crop: Crop) -> str:
-    edges = (crop.left, crop.top, crop.right, crop.bottom)
-    return ",".join(format(edge, ".10g") for edge in edges)
+def edges(crop: Crop) -> str:
+    """A crop as a list writes it: left, top, right, bottom."""
+    numbers = (crop.left, crop.top, crop.right, crop.bottom)
+    return ",".join(format(number, ".10g") for number in numbers)
 
 
 @dataclass
@@ -384,216 +342,3 @@ def pins(path: Path, base: str) -> dict[str, str]:
     for source in read_sources(path, base=base, may_be_empty=True, quiet=True):
         found.add(source)
     return found.splits
-
-
-def fetch_list(uri: str, target: Path, *, base: str) -> str:
-    """Bring a list from wherever it is, as comma-separated text.
-
-    Args:
-        uri: A path, or a URL that fsspec knows (`https://`, `s3://`). The ending of its name tells
-            the format.
-        target: File to write; one that would be the same is left alone.
-        base: Folder or address that relative sources start from; empty: the list's own.
-
-    Returns:
-        That base, a folder as an absolute path.
-
-    Raises:
-        InputError: If the list cannot be read, or its own place cannot be a base.
-    """
-    named = without_secrets(uri)
-    found = _base(base or _folder(uri))
-    if scheme_of(uri) in ("", "file"):
-        place_list(Path(unquote(urlsplit(uri).path) if scheme_of(uri) else uri), target)
-        return found
-    tables.format_of(named)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    copy = target.with_name(f".{target.name}.fetching{Path(urlsplit(named).path).suffix}")
-    try:
-        try:
-            with fsspec.open(uri, "rb") as there, copy.open("wb") as here:
-                shutil.copyfileobj(there, here, _BLOCK_BYTES)
-        except Exception as error:  # each of fsspec's libraries has errors of its own
-            cause = f"{type(error).__name__}: {error}".replace(uri, named)
-            raise InputError(
-                f"the list {named} cannot be read ({cause}): name a file or URL that can be "
-                "reached from here"
-            ) from error
-        place_list(copy, target, named=named)
-    finally:
-        copy.unlink(missing_ok=True)
-    return found
-
-
-def place_list(source: Path, target: Path, *, named: str = "") -> None:
-    """Put a list where a run keeps it, as comma-separated text; an equal one is left alone.
-
-    Args:
-        source: The list, in a format of `mssync.lists.tables`. Comma-separated text is copied as it
-            is; of other formats, the columns that are known.
-        target: File to write; its folder is created.
-        named: What messages call the list; empty: its path.
-
-    Raises:
-        InputError: If the list cannot be read.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.writing")
-    try:
-        tables.header(source)
-        if tables.format_of(str(source)) == tables.COMMA:
-            _copy_text(source, temporary)
-        else:
-            _convert(source, temporary, named or str(source))
-        if not target.exists() or not filecmp.cmp(temporary, target, shallow=False):
-            temporary.replace(target)
-    except InputError as error:
-        if named:
-            raise InputError(str(error).replace(str(source), named)) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _copy_text(source: Path, target: Path) -> None:
-    check = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with source.open("rb") as there, target.open("wb") as here:
-            for block in iter(partial(there.read, _BLOCK_BYTES), b""):
-                check.decode(block)
-                here.write(block)
-            check.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source} cannot be read as comma-separated UTF-8: {error}") from error
-
-
-def _convert(source: Path, target: Path, named: str) -> None:
-    # Of JSON lines every row may bring columns of its own: a look at all of them comes first.
-    found = set(tables.header(source))
-    if tables.format_of(str(source)) == tables.JSON_LINES:
-        for _, row in tables.read_rows(source):
-            found |= row.keys()
-    if "source" not in found:
-        raise _no_source(source, sorted(found))
-    ignored = sorted(found - set(COLUMNS))
-    if ignored:
-        logger.warning("%s: columns %s are not known and ignored", named, ", ".join(ignored))
-    known = [name for name in COLUMNS if name in found]
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(known)
-        for _, row in tables.read_rows(source, columns=known):
-            writer.writerow([row.get(name, "") for name in known])
-
-
-def _folder(uri: str) -> str:
-    """Where a list is."""
-    if not scheme_of(uri):
-        return str(Path(uri).resolve().parent)
-    address = urlsplit(without_secrets(uri))
-    folder = address.path.rsplit("/", 1)[0]
-    return urlunsplit((address.scheme, address.netloc, folder, "", ""))
-
-
-def _base(base: str) -> str:
-    if scheme_of(base) == "file":
-        return unquote(urlsplit(base).path)
-    if not scheme_of(base):
-        return str(Path(base).resolve())
-    wrong = fault(base)
-    if wrong:
-        raise InputError(
-            f"sources cannot start from {without_secrets(base)} (source_base): "
-            f"{wrong.replace('`source`', 'it')}"
-        )
-    return base
-
-
-@contextmanager
-def sources_writer(path: Path) -> Iterator[Callable[[Source], None]]:
-    """Write a list row by row; it appears when all is written, and not at all after an error.
-
-    Args:
-        path: Comma-separated file to write; its folder is created.
-
-    Yields:
-        What writes one row. `read_sources` reads it back as the same clip, under the same base.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            yield lambda source: writer.writerow(_cells(source))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_sources(path: Path, sources: Iterable[Source]) -> None:
-    """Write a list that `read_sources` reads back as the same clips, under the same base."""
-    with sources_writer(path) as write:
-        for source in sources:
-            write(source)
-
-
-def write_offsets(path: Path, target: Path, *, base: str, offsets_ms: Mapping[str, float]) -> int:
-    """Write a list once more, with the offsets of some clips in the column `av_offset_ms`.
-
-    Everything else stays as it is written, columns that are not known too.
-
-    Args:
-        path: The list.
-        target: Comma-separated file to write; may be `path` itself.
-        base: Folder or address that relative sources start from; empty: the list's folder.
-        offsets_ms: How late the sound is, by clip id; other rows keep what they have.
-
-    Returns:
-        Rows that were given an offset.
-
-    Raises:
-        InputError: If the list is missing or of the wrong form.
-    """
-    names = dict.fromkeys(tables.header(path))
-    if tables.format_of(str(path)) == tables.JSON_LINES:
-        for _, row in tables.read_rows(path):
-            names |= dict.fromkeys(row)
-    names.setdefault(_OFFSET)
-    temporary = target.with_name(f".{target.name}.writing")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    given = 0
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-            writer.writeheader()
-            rows = (row for _, row in tables.read_rows(path))
-            sources = read_sources(path, base=base, quiet=True)
-            for row, source in zip(rows, sources, strict=True):
-                if source.clip_id in offsets_ms:
-                    row[_OFFSET] = format(offsets_ms[source.clip_id], ".1f")
-                    given += 1
-                writer.writerow(row)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return given
-
-
-def _cells(row: Source) -> list[object]:
-    crop = row.crop
-    edges = _edges(crop) if crop else ""
-    return [
-        row.written,
-        row.speaker_id,
-        row.split,
-        repr(row.start_s) if row.is_cut else "",
-        "" if row.end_s is None else repr(row.end_s),
-        edges if crop and crop.fractions else "",
-        edges if crop and not crop.fractions else "",
-        crop.height_px or "" if crop else "",
-        "" if row.av_offset_ms is None else repr(row.av_offset_ms),
-        row.language,
-        row.licence,
-        row.tags,
-    ]

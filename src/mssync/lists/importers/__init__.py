@@ -15,7 +15,8 @@ from mssync.errors import InputError
 from mssync.lists.importers import celebv_hq, folder, fomm, hdtf, talkvid, voxceleb
 from mssync.lists.importers.reading import Clip
 from mssync.lists.locations import MEDIA_SUFFIXES, fault, locate
-from mssync.lists.sources import Pins, Source, sources_writer
+from mssync.lists.sources import Pins, Source
+from mssync.lists.writing import sources_writer
 
 Importer = Callable[[Path, Counter[str]], Iterator[Clip]]
 
