@@ -25,6 +25,7 @@ from mssync.cli import guarded
 from mssync.media.store import MediaStore, default_folder
 from mssync.metrics import bootstrap
 from mssync.params import load
+from mssync.records import GALLERY
 from mssync.stages import _failures, _gallery, _rollouts, _scores, evaluate
 from mssync.timing import FRAME_RATE_HZ
 
@@ -115,7 +116,7 @@ def measure(workspace: Path, params_file: Path, media: Path) -> dict[str, Any]:
                 paths=paths,
                 store=MediaStore(media),
             )
-        page_bytes = (Path(folder) / "evaluation" / evaluate.GALLERY).stat().st_size
+        page_bytes = (Path(folder) / "evaluation" / GALLERY).stat().st_size
     minutes = report["sequences"] * report["frames"] / FRAME_RATE_HZ / 60
     wall_s, processor_s = sum(watch.wall_s.values()), sum(watch.processor_s.values())
     return {

@@ -43,6 +43,7 @@ def evaluate(
 
         from mssync.media.store import MediaStore, default_folder
         from mssync.params import Evaluate, Paths, Run, validate
+        from mssync.records import GALLERY
         from mssync.stages import evaluate as stage
 
         out = Path("evaluation")
@@ -57,5 +58,5 @@ def evaluate(
             store=MediaStore(default_folder()),
         )
         steps.refer(scores, out / stage.METRICS, dataset_revision=results["dataset_revision"])
-        shutil.copyfile(out / stage.GALLERY, gallery.path)
+        shutil.copyfile(out / GALLERY, gallery.path)
         steps.log_metrics(metrics, results["challenger"]["metrics"])

@@ -22,6 +22,9 @@ Row = dict[str, Any]
 # Rows that are in memory at a time where a table is written or read as a stream.
 GROUP_ROWS = 10_000
 
+# The page of an evaluation, beside its scores.
+GALLERY = Path("gallery") / "index.html"
+
 
 def _schema(fields: Mapping[str, tuple[Any, str]]) -> Any:  # noqa: ANN401 - pyarrow is untyped
     """A schema whose columns carry their description."""

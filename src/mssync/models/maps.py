@@ -2,7 +2,7 @@
 
 A roll-out uses the same weights some forty times. Whoever rolls out says how maps are computed: one
 by one (`affine`), with the gradient of each weight made once for all steps (`GatheredMaps`), or
-with weights laid out for one stream (`mssync.models.inference`).
+with weights cast for one stream on an accelerator (`mssync.models.inference`).
 Axis letters: B rows, C channels in, O channels out, N groups.
 """
 

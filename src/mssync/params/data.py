@@ -57,7 +57,19 @@ class DownloadVideos(Section):
     min_success_ratio: Ratio = Field(description="Below this share of usable sources: stage fails.")
 
 
-class ExtractLandmarks(Section):
+class Extraction(Section):
+    """Limits of a process that reads clips, and what it writes at a time."""
+
+    process_bytes: int = Field(
+        ge=2_000_000_000, description="Most address space of a worker process."
+    )
+    max_s_per_s: Positive = Field(
+        description="Most seconds a clip may take for a second of it, after the first minute."
+    )
+    clips_per_part: Count = Field(description="Rows of one parquet part.")
+
+
+class ExtractLandmarks(Extraction):
     """Finding the face and following its 68 landmarks."""
 
     backend: Literal["mediapipe", "face_alignment", "dlib"] = Field(
@@ -81,17 +93,10 @@ class ExtractLandmarks(Section):
     fan_flip: bool = Field(description="face_alignment: look at the mirrored face too.")
     fan_bfloat16: bool = Field(description="face_alignment: half precision, on CUDA only.")
     max_pixels: Count = Field(description="Largest picture that is decoded, width times height.")
-    process_bytes: int = Field(
-        ge=2_000_000_000, description="Most address space of a worker process."
-    )
-    max_s_per_s: Positive = Field(
-        description="Most seconds a clip may take for a second of it, after the first minute."
-    )
-    clips_per_part: Count = Field(description="Rows of one parquet part.")
     min_success_ratio: Ratio = Field(description="Below this share of tracked clips: stage fails.")
 
 
-class ExtractAudio(Section):
+class ExtractAudio(Extraction):
     """Log mel energies and MFCC, four rows a frame (docs/ms-sync.md, section 1)."""
 
     pre_emphasis: Ratio = Field(description="Coefficient of x[n] - a x[n - 1].")
@@ -101,13 +106,6 @@ class ExtractAudio(Section):
         ge=0, le=128, description="Bands of a second, wider mel set beside them; 0: none."
     )
     speech_threshold: Ratio = Field(description="Probability at which a row counts as speech.")
-    process_bytes: int = Field(
-        ge=2_000_000_000, description="Most address space of a worker process."
-    )
-    max_s_per_s: Positive = Field(
-        description="Most seconds a clip may take for a second of it, after the first minute."
-    )
-    clips_per_part: Count = Field(description="Rows of one parquet part.")
     min_success_ratio: Ratio = Field(description="Below this share of clips with sound: fails.")
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from mssync import tracking
 from mssync.data import history
 from mssync.errors import InputError
 from mssync.params import Params
+from mssync.records import GALLERY
 from mssync.render import gate, payload, plots
 from mssync.render.gallery import Cell, Page, Plots, TextTable, write_gallery, write_images
 from mssync.render.payload import GalleryEntry
@@ -25,7 +26,7 @@ from mssync.stages._compare_versions import changed_cell
 from mssync.stages._compare_versions import version as version_named
 from mssync.stages._deltas import Scored
 from mssync.stages._training import PARAMETERS
-from mssync.stages.evaluate import GALLERY, METRICS, SEQUENCES
+from mssync.stages.evaluate import METRICS, SEQUENCES
 from mssync.stages.promote import GATE
 from mssync.tracking import TrackedRun
 

@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 METRICS = "metrics.json"
 SCORES = "scores.json"
 SEQUENCES = "sequences.json"
-GALLERY = Path("gallery") / "index.html"
 PLOTS = "plots"
 _RESULTS = {"value", "normalised", "distance", "distance_in_axes", "share"}
 _COUPLING = ("head_speed_loudness", "mouth_opening_loudness")
@@ -215,7 +214,7 @@ def run(
             "Sequences": f"{len(pieces)} of {params.frames} frames, {report['speakers']} speakers",
         },
     )
-    write_gallery(out / GALLERY, page)
+    write_gallery(out / records.GALLERY, page)
     write_images(out / PLOTS, page.plots)
     sequences = _traces.of_sequences(scores.sequences, pieces)
     for name, content in (
@@ -226,7 +225,7 @@ def run(
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         records.write_text(out / name, text + "\n")
     _track(report, out, paths.tracking_uri)
-    logger.info("evaluate: %s", out / GALLERY)
+    logger.info("evaluate: %s", out / records.GALLERY)
     return report
 
 
@@ -326,7 +325,7 @@ def _track(report: Mapping[str, Any], out: Path, uri: str) -> None:
                 logger.warning("no run is known of the generator %s: not tracked", sha256[:12])
                 return
             tracker.log(tracked(report["challenger"]["metrics"]), step=0)
-            for name in (METRICS, SEQUENCES, GALLERY):
+            for name in (METRICS, SEQUENCES, records.GALLERY):
                 tracker.log_files(out / name, "evaluation")
             tracker.log_files(out / PLOTS, f"evaluation/{PLOTS}")
     except ToolError as error:

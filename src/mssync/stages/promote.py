@@ -26,7 +26,6 @@ GATE = "gate."  # begins the names of the tags that tell a decision
 
 ARTIFACT = "generator"
 PAGE = "index.html"
-GALLERY = Path("gallery") / "index.html"
 
 
 def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def run(metrics: Path, out: Path, params: Promote) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{metrics}: {error}") from error
     records.write_text(out, json.dumps(decision, indent=1, sort_keys=True) + "\n")
-    gallery = metrics.resolve().parent / GALLERY
+    gallery = metrics.resolve().parent / records.GALLERY
     shown = quote(os.path.relpath(gallery, out.resolve().parent))
     records.write_text(out.parent / PAGE, gate.page(decision, gallery=shown))
     logger.info("promote: %s: %s", decision["decision"], decision["reason"])
