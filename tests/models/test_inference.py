@@ -12,13 +12,19 @@ from mssync.models.packed import PackedBlock
 from tests.models import small
 
 
-@pytest.fixture(params=["transformer", "lstm", "sees_source"])
+@pytest.fixture(
+    params=[
+        {"temporal_module": "transformer"},
+        {"temporal_module": "lstm", "layers": 2},
+        {"sees_source": True, "pull": 0.1},
+        {"history_frames": 1, "heads": 1},
+        {"layers": 2, "branch_blocks": 2},
+    ],
+    ids=str,
+)
 def generator(request):
     torch.manual_seed(0)
-    if request.param == "sees_source":
-        model = Generator(**small.GENERATOR, sees_source=True, pull=0.1)
-    else:
-        model = Generator(**small.GENERATOR | {"temporal_module": request.param})
+    model = Generator(**small.GENERATOR | request.param)
     model.velocity_scale_X.fill_(0.01)
     return model
 
@@ -71,6 +77,7 @@ def test_streaming_equals_one_call(generator, source, audio, sizes):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_odd_widths_lose_no_output(source, audio, dtype):
+    torch.manual_seed(0)
     widths = {"width": 18, "temporal": 7, "branch_width": 14, "branch_blocks": 2, "layers": 2}
     model = Generator(**small.GENERATOR | widths | {"coordinate_hidden": [15, 23]})
     model.velocity_scale_X.fill_(0.01)
@@ -85,19 +92,25 @@ def test_odd_widths_lose_no_output(source, audio, dtype):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_a_packed_block_gives_few_samples_and_many(stride, kernel):
-    block = ConvBlock(6, 9, kernel=kernel, stride=stride)
+    torch.manual_seed(0)
+    block = ConvBlock(6, 9, kernel=kernel, stride=stride).requires_grad_(False)
     packed = PackedBlock(block)
-    for times in (1, 5, 16, 40):
-        x_1TC = torch.randn(1, times, 6)
-        torch.testing.assert_close(packed(x_1TC), block(x_1TC), atol=1e-5, rtol=0)
-        for which in (slice(0, 1), slice(1, 3), slice(-2, None)):
-            made, expected = packed.outputs(x_1TC, which), block.outputs(x_1TC, which)
-            torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
-    x_NTC = torch.randn(3, 5, 6)
-    torch.testing.assert_close(packed(x_NTC), block(x_NTC))
+    with torch.inference_mode():
+        for times in (1, 5, 16, 40):
+            x_1TC = torch.randn(1, times, 6)
+            torch.testing.assert_close(packed(x_1TC), block(x_1TC), atol=1e-5, rtol=0)
+            for which in (slice(0, 1), slice(1, 3), slice(-2, None)):
+                made, expected = packed.outputs(x_1TC, which), block.outputs(x_1TC, which)
+                torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+        for x_NTC in (torch.randn(3, 5, 6), torch.randn(0, 5, 6)):
+            torch.testing.assert_close(packed(x_NTC), block(x_NTC))
+    x_1TC = torch.randn(1, 5, 6, requires_grad=True)
+    (gradient_1TC,) = torch.autograd.grad(packed(x_1TC).square().sum(), x_1TC)
+    assert gradient_1TC.abs().max() > 0
 
 
 def test_a_block_without_weights_around_it_stays_as_it_is(source, audio):
+    torch.manual_seed(0)
     model = Generator(**small.GENERATOR | {"audio_widths": [8, 12, 12, 16]})
     prepared = prepare(model, dtype=torch.float32)
     kinds = [type(block) for block in prepared._generator.audio.to_frames]
@@ -114,6 +127,17 @@ def test_two_streams_do_not_disturb_each_other(generator, source, audio):
         prepared.stream(source, [audio]), prepared.stream(1 - source, [-audio]), strict=True
     )
     assert torch.equal(torch.stack([frame for frame, _ in pairs]), alone)
+
+
+def test_what_is_no_number_stays_so(generator, source, audio):
+    audio[100:] = torch.nan
+    made = prepare(generator, dtype=torch.bfloat16).generate(source, audio)
+    assert made[-1].isnan().all()
+
+
+def test_other_precisions_come_in(generator, source, audio):
+    made = prepare(generator, dtype=torch.float32).generate(source.double(), audio)
+    assert made.dtype == torch.float32
 
 
 def test_a_caller_keeps_their_gradients_between_frames(generator, source, audio):

@@ -85,8 +85,8 @@ class Job:
     Attributes:
         key: Number of the location.
         location: URL or path.
-        kind: As `lists.sources.location_kind` says.
-        host: As `lists.sources.host_of` says.
+        kind: As `lists.locations.location_kind` says.
+        host: As `lists.locations.host_of` says.
         tries: How often it was asked for in this run.
         clips: What is wanted of it.
         before: What earlier runs made of these clips, where they kept them.

@@ -29,8 +29,8 @@ COLUMNS = (
     "licence",
     "tags",
 )
-LARGESTOFFSET_MS = 10_000.0
-OFFSET = "av_offset_ms"
+LARGEST_OFFSET_MS = 10_000.0
+OFFSET_COLUMN = "av_offset_ms"
 
 
 @dataclass(frozen=True)
@@ -233,10 +233,10 @@ def _offset_ms(row: Mapping[str, str], where: str) -> float | None:
     if not text:
         return None
     value = _number(text)
-    if value is None or abs(value) > LARGESTOFFSET_MS:
+    if value is None or abs(value) > LARGEST_OFFSET_MS:
         raise InputError(
             f"{where}: av_offset_ms must be milliseconds by which the sound is late, negative "
-            f"where it is early, within {LARGESTOFFSET_MS:g}, found {text!r}"
+            f"where it is early, within {LARGEST_OFFSET_MS:g}, found {text!r}"
         )
     return value
 
@@ -247,8 +247,8 @@ def _crop(row: Mapping[str, str], where: str) -> Crop | None:
         return None
     if fractions and pixels:
         raise InputError(f"{where}: `crop` and `crop_px` are both given: keep one of them")
-    edges = [_number(part) for part in (fractions or pixels).split(",")]
-    left, top, right, bottom = edges if len(edges) == 4 else [None] * 4
+    numbers = [_number(part) for part in (fractions or pixels).split(",")]
+    left, top, right, bottom = numbers if len(numbers) == 4 else [None] * 4
     if (
         left is None
         or top is None

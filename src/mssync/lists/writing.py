@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mssync.lists import tables
-from mssync.lists.sources import COLUMNS, OFFSET, Source, edges, read_sources
+from mssync.lists.sources import COLUMNS, OFFSET_COLUMN, Source, edges, read_sources
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def write_offsets(path: Path, target: Path, *, base: str, offsets_ms: Mapping[st
     if tables.format_of(str(path)) == tables.JSON_LINES:
         for _, row in tables.read_rows(path):
             names |= dict.fromkeys(row)
-    names.setdefault(OFFSET)
+    names.setdefault(OFFSET_COLUMN)
     temporary = target.with_name(f".{target.name}.writing")
     target.parent.mkdir(parents=True, exist_ok=True)
     given = 0
@@ -83,7 +83,7 @@ def write_offsets(path: Path, target: Path, *, base: str, offsets_ms: Mapping[st
             sources = read_sources(path, base=base, quiet=True)
             for row, source in zip(rows, sources, strict=True):
                 if source.clip_id in offsets_ms:
-                    row[OFFSET] = format(offsets_ms[source.clip_id], ".1f")
+                    row[OFFSET_COLUMN] = format(offsets_ms[source.clip_id], ".1f")
                     given += 1
                 writer.writerow(row)
         temporary.replace(target)

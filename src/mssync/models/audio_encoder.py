@@ -21,7 +21,7 @@ PERIOD_FRAMES = 2 ** (STREAMS - 1)
 PERIOD_ROWS = ROWS_PER_FRAME * PERIOD_FRAMES
 # Audio that comes in piece by piece is encoded in pieces of at least so many rows: early, so that
 # little is left to do once the last row comes that a frame waits for.
-ENCODED_ROWS = 4
+ENCODED_ROWS = 16
 
 
 class ConvBlock(Block):
@@ -44,6 +44,8 @@ class AudioEncoder(nn.Module):
 
     Receptive fields are 13, 37, 85 and 181 rows, centred on the frame's first row.
     """
+
+    encoded_rows = ENCODED_ROWS
 
     def __init__(self, *, widths: list[int], mel_bands: int = 26) -> None:
         super().__init__()
@@ -115,7 +117,7 @@ class RunningEncoder:
     """An encoder whose audio comes in piece by piece."""
 
     def __init__(self, encoder: AudioEncoder) -> None:
-        self._standardise = encoder.standardise
+        self._standardise, self._least_rows = encoder.standardise, encoder.encoded_rows
         self._to_frames = [RunningBlock(block) for block in encoder.to_frames]
         self._coarser = [RunningBlock(block) for block in encoder.coarser]
         self._waiting: list[Tensor] = []
@@ -124,7 +126,7 @@ class RunningEncoder:
     def hear(self, audio_AM: Tensor) -> None:
         """More audio; it is encoded as soon as it is worth it."""
         self._waiting.append(audio_AM)
-        if sum(map(len, self._waiting)) >= ENCODED_ROWS:
+        if sum(map(len, self._waiting)) >= self._least_rows:
             self._encode(last=False)
 
     def take(self, frames: int, *, last: bool = False) -> list[Tensor]:

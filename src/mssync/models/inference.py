@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mssync.models.generator import Advance, Generator, GroupedLinear
 from mssync.models.maps import affine
@@ -49,7 +49,7 @@ class Prepared:
     def stream(self, source_PD: Tensor, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """`Generator.stream`, with the weights as they were when it was prepared."""
         with torch.inference_mode():
-            frames = self._generator.stream(source_PD, chunks, advance=self._advance)
+            frames = self._generator.stream(source_PD.float(), chunks, advance=self._advance)
         while True:
             with torch.inference_mode():  # not while the caller runs
                 frame_PD = next(frames, None)
@@ -81,7 +81,9 @@ def prepare(generator: Generator, *, dtype: torch.dtype) -> Prepared:
     from mssync.models.packed import PackedStep, pack_blocks  # numba takes half a second to import
 
     pack_blocks(prepared.audio)
-    return Prepared(prepared, PackedStep(prepared, dtype))
+    step = PackedStep(prepared, dtype)
+    prepared.branches.blocks = nn.Sequential()  # most weights, which the step now has
+    return Prepared(prepared, step)
 
 
 def _weights(generator: Generator) -> Iterator[Tensor]:

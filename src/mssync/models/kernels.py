@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numba import njit, types
+from numba.core.caching import FunctionCache
 from numba.extending import overload
 from numpy.typing import NDArray
 from torch import Tensor
@@ -113,7 +114,8 @@ class AudioBlock(NamedTuple):
 
 def stored(weight: Tensor, dtype: torch.dtype) -> Weights:
     """(O, C), or (N, C, O) as groups have it, in the order in which a product reads it."""
-    weight_NOC = weight.detach().mT if weight.ndim == 3 else weight.detach()[None]
+    weight = weight.detach().float()
+    weight_NOC = weight.mT if weight.ndim == 3 else weight[None]
     if dtype == torch.float32:
         return np.array(weight_NOC.numpy(), order="C")
     if weight_NOC.shape[1] % 2:
@@ -126,17 +128,33 @@ def stored(weight: Tensor, dtype: torch.dtype) -> Weights:
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
+class _Kept(FunctionCache):
+    """Numba's cache; what cannot be read is compiled again, what cannot be written is not kept."""
+
+    def load_overload(self, *of: Any) -> Any:  # noqa: ANN401
+        try:
+            return super().load_overload(*of)
+        except Exception:  # damaged, or of a class that has another name now
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, *of: Any) -> None:  # noqa: ANN401
+        with suppress(OSError):  # no space left
+            super().save_overload(*of)
+
+
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
     """Without a check of each division for 0, Python's way, which would leave no vectors."""
     compiled = njit(fastmath=FAST, error_model="numpy", nogil=True)(function)
-    with suppress(RuntimeError):  # nowhere to write: compiled anew in every process
-        compiled.enable_caching()
+    with suppress(RuntimeError):  # no folder to write in: compiled anew in every process
+        compiled._cache = _Kept(function)  # type: ignore[attr-defined] # as `enable_caching` does
     return compiled
 
 
 def put(row_C: NDArray[Any], place: int, x_C: Floats, bias_O: Floats, out_O: Floats) -> None:
     """The outputs of the stored row at a place."""
-    raise NotImplementedError("only compiled")
+    raise NotImplementedError("runs compiled only: unset NUMBA_DISABLE_JIT")
 
 
 @overload(put, jit_options={"fastmath": FAST})

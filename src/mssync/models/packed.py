@@ -14,9 +14,12 @@ from mssync.models.convnext import Block
 from mssync.models.generator import Branches, Generator, GroupedBlock, GroupedLinear, GroupedScale
 from mssync.models.kernels import Floats
 from mssync.models.temporal import LstmModule, Memory, TransformerModule
+from mssync.timing import ROWS_PER_FRAME
 
 # Of so many samples at once torch's products are as fast.
 FEW_SAMPLES = 16
+# A piece of so many rows costs a packed block little.
+ENCODED_ROWS = ROWS_PER_FRAME
 
 
 class PackedStep:
@@ -135,7 +138,10 @@ class _PackedBranches:
 
 
 class PackedBlock(Block):
-    """A block that computes few samples of one clip by one call; its weights are copied for it."""
+    """A block that computes few samples of one clip by one call, of weights copied for it.
+
+    Its parameters are not to be changed, nor moved. Where gradients are wanted it is the block.
+    """
 
     def __init__(self, block: Block) -> None:
         nn.Module.__init__(self)
@@ -143,6 +149,7 @@ class PackedBlock(Block):
             setattr(self, name, getattr(block, name))
         assert isinstance(block.shortcut, nn.Sequential)
         assert block.depthwise.bias is not None
+        self.train(block.training)
         mapping, norm = block.shortcut
         self._packed = kernels.AudioBlock(
             taps_TC=block.depthwise.weight.detach()[:, 0, 0].T.numpy().copy("C"),
@@ -156,7 +163,7 @@ class PackedBlock(Block):
     def outputs(self, x_NTC: Tensor, which: slice) -> Tensor:
         """As of a block."""
         first, end, _ = which.indices(-(-x_NTC.shape[1] // self.stride))
-        if len(x_NTC) > 1 or end - first > FEW_SAMPLES:
+        if len(x_NTC) != 1 or end - first > FEW_SAMPLES or torch.is_grad_enabled():
             return super().outputs(x_NTC, which)
         made_1TC = torch.empty(1, end - first, self.reduce.out_features)
         x_TC = x_NTC.contiguous().numpy()[0]
@@ -166,6 +173,7 @@ class PackedBlock(Block):
 
 def pack_blocks(encoder: AudioEncoder) -> None:
     """Replace, in place, the blocks of an encoder whose audio will come piece by piece."""
+    encoder.encoded_rows = ENCODED_ROWS
     for blocks in (encoder.to_frames, encoder.coarser):
         for index, block in enumerate(blocks):
             assert isinstance(block, Block)
@@ -195,7 +203,7 @@ def _layer(layer: nn.Module, dtype: torch.dtype) -> kernels.Layer:
 def _scale(layer: nn.Module) -> kernels.Scale:
     assert isinstance(layer, GroupedScale | nn.LayerNorm)
     weight_NC, bias_NC = (
-        parameter.detach().reshape(-1, parameter.shape[-1]).numpy().copy()
+        parameter.detach().float().reshape(-1, parameter.shape[-1]).numpy().copy()
         for parameter in (layer.weight, layer.bias)
     )
     return kernels.Scale(weight_NC, bias_NC)
@@ -208,6 +216,5 @@ def _map(layer: nn.Module, dtype: torch.dtype) -> kernels.Map:
 
 def _joined(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> kernels.Map:
     """Of a linear map, or of one a group."""
-    return kernels.Map(
-        kernels.stored(weight, dtype), bias.detach().reshape(-1, bias.shape[-1]).numpy().copy()
-    )
+    bias_NO = bias.detach().float().reshape(-1, bias.shape[-1]).numpy().copy()
+    return kernels.Map(kernels.stored(weight, dtype), bias_NO)

@@ -25,11 +25,11 @@ def clips(path: Path, left_out: Counter[str]) -> Iterator[Clip]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): {expected}") from error
-    clips = content.get("clips") if isinstance(content, dict) else None
-    if not isinstance(clips, dict):
+    named = content.get("clips") if isinstance(content, dict) else None
+    if not isinstance(named, dict):
         raise InputError(f"{path} holds no clips: {expected}")
     actions = content.get("meta_info", {}).get("action_mapping", [])
-    for name, clip in clips.items():
+    for name, clip in named.items():
         try:
             video, span, box = clip["ytb_id"], clip["duration"], clip["bbox"]
             left, top, right, bottom = (
