@@ -1,11 +1,15 @@
-"""What was compiled is kept on disk, and no state of that disk may cost more than time."""
+"""Compiled products. They are kept, and no state of the disk may cost more than time."""
 
 import os
 import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+
+from mssync.models import kernels
 
 COMPILE = """
 import resource, sys
@@ -17,6 +21,19 @@ x_C = np.ones(4, np.float32)
 kernels.gelu(x_C)
 print(*x_C.round(4), sum(kernels.gelu.stats.cache_hits.values()))
 """
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("outputs", [4, 5])
+def test_a_product_is_the_same_compiled_or_not(dtype, outputs):
+    drawn = torch.Generator().manual_seed(0)
+    weight_OC = torch.randn(outputs, 7, generator=drawn).to(dtype).float()
+    x_C, bias_O = torch.randn(7, generator=drawn), torch.randn(outputs, generator=drawn)
+    map_ = kernels.Map(kernels.stored(weight_OC, dtype), bias_O[None].numpy())
+    for product in (kernels.through, kernels.through.py_func):
+        made_O = np.empty(outputs, np.float32)
+        product(map_, 0, x_C.numpy(), made_O)
+        np.testing.assert_allclose(made_O, weight_OC @ x_C + bias_O, atol=1e-5)
 
 
 @pytest.fixture

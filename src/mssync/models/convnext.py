@@ -43,7 +43,7 @@ class Block(nn.Module):
         return self.outputs(x_NTC, slice(None))
 
     def outputs(self, x_NTC: Tensor, which: slice) -> Tensor:
-        """Some of the samples that `forward` gives."""
+        """Those samples of `forward`: (N, T, inputs) -> (N, as many as are asked for, outputs)."""
         across_NC1T: Tensor = self.depthwise(x_NTC.transpose(1, 2).unsqueeze(2))
         mixed_NTC = across_NC1T.squeeze(2).transpose(1, 2)[:, which]
         plain_NTC = x_NTC[:, :: self.stride][:, which]

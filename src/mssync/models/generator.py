@@ -225,11 +225,14 @@ class Generator(nn.Module):
         """The position one frame later; `memory` moves on in place.
 
         Args:
-            position_BX: The position now, in crop units.
-            source_BX: Where the face began.
-            heard_BC: What the branches hear of the frame (`Branches.hear`).
+            position_BX: The position now, shape (B, 136), in crop units.
+            source_BX: Where the face began, the same.
+            heard_BC: What the branches hear of the frame (`Branches.hear`), shape (B, K W).
             memory: Of the temporal module.
             maps: How the linear maps are computed.
+
+        Returns:
+            Shape (B, 136).
         """
         seen_BC = self.standardise(position_BX)
         if self.sees_source:

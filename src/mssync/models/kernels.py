@@ -113,7 +113,15 @@ class AudioBlock(NamedTuple):
 
 
 def stored(weight: Tensor, dtype: torch.dtype) -> Weights:
-    """(O, C), or (N, C, O) as groups have it, in the order in which a product reads it."""
+    """Weights in the order in which a product reads them.
+
+    Args:
+        weight: (O, C), or (N, C, O) as groups have it.
+        dtype: float32 or bfloat16.
+
+    Returns:
+        Shape (N, O, C) in float32, or (N, O / 2 rounded up, C) in uint32.
+    """
     weight = weight.detach().float()
     weight_NOC = weight.mT if weight.ndim == 3 else weight[None]
     if dtype == torch.float32:
@@ -153,8 +161,8 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def put(row_C: NDArray[Any], place: int, x_C: Floats, bias_O: Floats, out_O: Floats) -> None:
-    """The outputs of the stored row at a place."""
-    raise NotImplementedError("runs compiled only: unset NUMBA_DISABLE_JIT")
+    """The outputs of the stored row at a place: one, or two where two share a row."""
+    (_put_one if row_C.dtype == np.float32 else _put_two)(row_C, place, x_C, bias_O, out_O)
 
 
 @overload(put, jit_options={"fastmath": FAST})

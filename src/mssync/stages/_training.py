@@ -13,6 +13,9 @@ from mssync.errors import ParamsError
 from mssync.params import Paths, Run, Section, digest, load
 from mssync.tracking import RECIPE, NullTracker, RunTracker
 
+# What the recipe of a run holds.
+PARAMETERS, LOCK = "params.yaml", "dvc.lock"
+
 
 def packs(data: Path) -> dict[str, Pack]:
     """The splits of a dataset, packed; those without a clip too.
@@ -22,10 +25,6 @@ def packs(data: Path) -> dict[str, Pack]:
     """
     version = dataset.load(data)
     return {split: open_pack(version, split) for split in SPLITS}
-
-
-# what the recipe of a run holds
-PARAMETERS, LOCK = "params.yaml", "dvc.lock"
 
 
 @contextmanager
