@@ -6,6 +6,7 @@ from mssync import records
 from mssync.ledger import DECISIONS, Decision, write_decisions
 from mssync.parts import Parts
 from mssync.records import AUDIO, AUDIO_SCORES, LANDMARK_SCORES, LANDMARKS, MANIFEST
+from mssync.stages import build_dataset
 
 FRAMES = 60
 BANDS = 26
@@ -143,3 +144,16 @@ def write_inputs(folder, clips, *, pinned=None):
     ledger = folder / "ledger"
     write_decisions(ledger / "extract_landmarks" / DECISIONS, found_faces, list(LANDMARK_SCORES))
     write_decisions(ledger / "extract_audio" / DECISIONS, found_sounds, list(AUDIO_SCORES))
+
+
+def inputs(folder):
+    """What `write_inputs` left: manifest, landmarks, audio and ledgers."""
+    data = folder / "data"
+    return folder / "manifest.parquet", data / "landmarks", data / "audio", folder / "ledger"
+
+
+def build(folder, section):
+    """Build the dataset of it, by a section `build_dataset`."""
+    build_dataset.run(
+        *inputs(folder), folder / "data" / "dataset", folder / "data" / "card", section
+    )

@@ -12,8 +12,7 @@ import yaml
 from mssync import records
 from mssync.ledger import ATTEMPTS
 from mssync.params import load, stage_names
-from mssync.stages import build_dataset
-from tests.handmade import write_inputs
+from tests.handmade import build, write_inputs
 
 
 @pytest.fixture
@@ -134,17 +133,7 @@ def decided(root, tmp_path_factory):
 def decide(root, folder, special):
     """Decide on eight clips and some special ones; what runs `mssync funnel` there."""
     write_inputs(folder, {f"p{i}/a": {} for i in range(8)} | special)
-    params = load(root / "params.test.yaml")
-    data, ledger = folder / "data", folder / "ledger"
-    build_dataset.run(
-        folder / "manifest.parquet",
-        data / "landmarks",
-        data / "audio",
-        ledger,
-        data / "dataset",
-        data / "card",
-        params.build_dataset,
-    )
+    build(folder, load(root / "params.test.yaml").build_dataset)
 
     def funnel(*arguments):
         before = content(folder)

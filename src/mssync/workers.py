@@ -86,13 +86,22 @@ def in_order(
             raise
 
 
-def _start(parent: int, prepare: Callable[[], None] | None) -> None:
-    import numpy as np  # noqa: F401 - threads are limited of what is loaded
+def die_with(parent: int) -> None:
+    """Have this process killed when the one that started it ends, however it does; on Linux only.
 
+    Args:
+        parent: Number of the process that started it.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _start(parent: int, prepare: Callable[[], None] | None) -> None:
+    import numpy as np  # noqa: F401 - threads are limited of what is loaded
+
+    die_with(parent)
     threadpool_limits(1)
     if prepare:
         prepare()

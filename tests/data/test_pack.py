@@ -1,15 +1,19 @@
 import errno
 import os
+import shutil
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
 import torch
 
 from mssync import pyramid
+from mssync.data import dataset
 from mssync.data.clips import Clip
-from mssync.data.pack import Pack, pack_clips
+from mssync.data.pack import Pack, open_pack, pack_clips
 from mssync.data.sequences import Sequences
 from mssync.data.windows import Windows
+from tests.handmade import build, write_inputs
 
 CPU = torch.device("cpu")
 
@@ -110,3 +114,62 @@ def test_a_full_disk_is_an_error_and_no_signal(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         disk.level(1, kernel=7, device=CPU)
     assert not (tmp_path / "level1-kernel7.npy").exists()
+
+
+@pytest.fixture(scope="module")
+def built(tiny, tmp_path_factory):
+    """Folder of a dataset on disk."""
+    folder = tmp_path_factory.mktemp("built")
+    write_inputs(folder, {f"p{number}/a": {} for number in range(8)})
+    build(folder, tiny.build_dataset)
+    return folder / "data" / "dataset"
+
+
+def pack(folder):
+    """Pack the training split, and bring it down to the second level."""
+    found = open_pack(dataset.load(folder), "train")
+    return found.level(2, kernel=7, device=CPU)
+
+
+def files(folder):
+    """Which file has each name."""
+    return {path.name: path.stat().st_ino for path in folder.iterdir()}
+
+
+class Overtaken(dataset.Dataset):
+    """A dataset that another process packs while this one reads it."""
+
+    def clips(self, *splits, only=None):
+        for number, clip in enumerate(super().clips(*splits, only=only)):
+            if number == 1:
+                other = get_context("spawn").Process(target=pack, args=(self.folder,))
+                other.start()
+                other.join()
+                assert other.exitcode == 0
+                self.metadata["left"] = files(
+                    dataset.pack_folder(self.folder, self.revision) / "train"
+                )
+            yield clip
+
+
+def test_of_two_that_pack_at_once_both_use_what_the_first_one_made(built):
+    version = dataset.load(built)
+    folder = dataset.pack_folder(built, version.revision) / "train"
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    overtaken = Overtaken(built, dict(version.metadata), version.rows)
+    found = open_pack(overtaken, "train").level(2, kernel=7, device=CPU)
+    made = overtaken.metadata["left"]
+    assert set(made) == {"facts.npz"} | {
+        *("level0.npy", "level1-kernel7.npy", "level2-kernel7.npy")
+    }
+    assert files(folder) == made
+    assert torch.equal(found.rows_SX, pack(built).rows_SX)
+
+
+def test_what_is_left_of_a_pack_is_made_anew(built):
+    version = dataset.load(built)
+    whole = pack(built).rows_SX.clone()
+    folder = dataset.pack_folder(built, version.revision) / "train"
+    (folder / "facts.npz").unlink()
+    (folder / "level0.npy").write_bytes(b"half")
+    assert torch.equal(pack(built).rows_SX, whole)

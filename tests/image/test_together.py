@@ -12,9 +12,8 @@ import yaml
 
 from mssync import steps
 from mssync.launch.order import FILE, Order
-from mssync.stages import build_dataset
 from mssync.trained import checkpoint
-from tests.handmade import write_inputs
+from tests.handmade import build, write_inputs
 
 pytestmark = [
     pytest.mark.docker,
@@ -68,16 +67,7 @@ def workspace(tmp_path, monkeypatch, tiny):
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / ".kubeflow" / "trainer" / "containers" / NAME
     write_inputs(folder, {f"p{number}/a": {} for number in range(8)})
-    data = folder / "data"
-    build_dataset.run(
-        folder / "manifest.parquet",
-        data / "landmarks",
-        data / "audio",
-        folder / "ledger",
-        data / "dataset",
-        data / "card",
-        tiny.build_dataset,
-    )
+    build(folder, tiny.build_dataset)
     (folder / ".profile").write_text("export PATH=/opt/venv/bin:$PATH\n")
     for path in (tmp_path, *list(tmp_path.parents)[:2]):
         path.chmod(0o755)  # pytest's own are for their owner alone

@@ -8,8 +8,7 @@ import pytest
 
 from mssync import steps
 from mssync.launch.order import Order
-from mssync.stages import build_dataset
-from tests.handmade import write_inputs
+from tests.handmade import build, write_inputs
 
 SMALL = {
     "guide_steps": [4, 0, 0, 0],
@@ -23,16 +22,7 @@ ENDLESS = {"guide_steps": [1_000_000, 0, 0, 0]}
 def prepared(tiny, tmp_path_factory, empty_store):
     folder = tmp_path_factory.mktemp("launch") / "workspace"
     write_inputs(folder, {f"p{number}/a": {} for number in range(8)})
-    data = folder / "data"
-    build_dataset.run(
-        folder / "manifest.parquet",
-        data / "landmarks",
-        data / "audio",
-        folder / "ledger",
-        data / "dataset",
-        data / "card",
-        tiny.build_dataset,
-    )
+    build(folder, tiny.build_dataset)
     shutil.copy(empty_store, folder / "mlflow.db")
     return folder
 

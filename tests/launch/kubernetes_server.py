@@ -38,7 +38,13 @@ class Node:
     def __init__(self, job, number, port):
         trainer = job["spec"]["trainer"]
         self.name = f"{job['metadata']['name']}-node-0-{number}-x7k2p"
-        self.number, self.lines = number, []
+        self.number, self.lines, self.ending = number, [], None
+        (pod,) = (
+            each["template"]["spec"]["template"]["spec"]
+            for patch in job["spec"]["runtimePatches"]
+            for each in patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+        )
+        self.grace_s = pod["terminationGracePeriodSeconds"]
         assert trainer["command"] == ["torchrun"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", *trainer["args"]],
@@ -66,13 +72,23 @@ class Node:
             for line in said:
                 self.lines.append(f"{now()} {line.rstrip()}")
 
-    def signal(self, number):
-        if self.process.poll() is None:
-            self.process.send_signal(number)
+    def end(self):
+        """As a kubelet does: one request, and force after the time of grace."""
+        if self.ending is None and self.process.poll() is None:
+            self.process.terminate()
+            self.ending = threading.Timer(self.grace_s, self.kill)
+            self.ending.start()
+
+    def wait(self):
+        """Until it has ended, and nobody writes to its log any more."""
+        self.process.wait()
+        self.reader.join()
+        if self.ending:
+            self.ending.cancel()
 
     def kill(self):
         """As the kernel does with a container that takes too much memory."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
 
     def state(self):
         code = self.process.poll()
@@ -123,7 +139,7 @@ class Kubernetes:
         codes = [node.process.poll() for node in self.nodes[name]]
         if any(codes):
             for node in self.nodes[name]:  # a JobSet fails as soon as one of its jobs does
-                node.signal(signal.SIGTERM)
+                node.end()
         if not codes or None in codes:
             return []
         kind, reason = ("Failed", "JobSetFailed") if any(codes) else ("Complete", "JobsCompleted")
@@ -146,11 +162,12 @@ class Kubernetes:
 
     def end(self, name):
         """Remove a job after its pods."""
-        for node in self.nodes[name]:
-            node.signal(signal.SIGTERM)
-        for node in self.nodes[name]:
-            node.process.wait()
-            node.reader.join()
+        with self.lock:
+            nodes = self.nodes[name]
+            for node in nodes:
+                node.end()
+        for node in nodes:
+            node.wait()
         with self.lock:
             del self.jobs[name], self.nodes[name]
 

@@ -4,6 +4,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import asdict
 
 import mlflow
@@ -96,13 +99,42 @@ def test_on_sigterm_all_processes_store_and_the_next_try_goes_on(order, workspac
     assert not ranks()
 
 
+def test_one_process_packs_for_all(order, workspace, monkeypatch):
+    monkeypatch.setenv("MSSYNC_LOG", "INFO")  # of every process
+    train(order(), TWO)
+    said = [line for line in log.tail() if "packing" in line and str(workspace) in line]
+    assert len(said) == 3  # splits
+
+
+def test_no_process_outlives_the_step(order, workspace):
+    """Killed, that is: nobody would stop the others, and the next try would meet them."""
+    file = workspace / "order.json"
+    order(**ENDLESS).write(file)
+    step = subprocess.Popen([sys.executable, "-c", STEP, str(file)])
+    deadline = time.monotonic() + 120
+    while not list(workspace.glob("models/**/*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = psutil.Process(step.pid).children(recursive=True)
+    assert {process.environ().get("RANK") for process in left} == {None, "0", "1"}
+    step.kill()
+    step.wait()
+    _, alive = psutil.wait_procs(left, timeout=5)
+    assert not alive
+
+
+STEP = """
+import sys
+from pathlib import Path
+from mssync.launch.order import Order
+from mssync.launch.start import train
+train(Order.read(Path(sys.argv[1])), {"nodes": 1, "processes": 2})
+"""
+
+
 def ranks():
-    """Processes that work on an order, by their number."""
-    found = {}
-    for process in psutil.Process().children(recursive=True):
-        if "mssync.launch.rank" in process.cmdline() and "RANK" in process.environ():
-            found[process.environ()["RANK"]] = process
-    return found
+    """Numbers of the processes that work on an order."""
+    found = [process.environ() for process in psutil.Process().children(recursive=True)]
+    return {variables["RANK"] for variables in found if "RANK" in variables}
 
 
 def failed(report, rank, reason, message="..."):

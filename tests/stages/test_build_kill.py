@@ -7,8 +7,7 @@ import pytest
 from mssync.data import dataset
 from mssync.data.validate import validate
 from mssync.params import load
-from mssync.stages import build_dataset
-from tests.handmade import write_inputs
+from tests import handmade
 from tests.killing import killed
 
 OLD = {f"p{i}/a": {} for i in range(6)}
@@ -28,11 +27,6 @@ build_dataset.run(
 """
 
 
-def paths(folder):
-    data = folder / "data"
-    return folder / "manifest.parquet", data / "landmarks", data / "audio", folder / "ledger"
-
-
 def build(root, folder):
     return BUILD.format(root=str(root), folder=str(folder))
 
@@ -48,16 +42,14 @@ def prepared(root, tmp_path_factory):
     """A workspace with an old version and the inputs of a new one; both versions."""
     folder = tmp_path_factory.mktemp("prepared") / "workspace"
     params = load(root / "params.test.yaml").build_dataset
-    write_inputs(folder, OLD)
-    build_dataset.run(*paths(folder), folder / "data" / "dataset", folder / "data" / "card", params)
+    handmade.write_inputs(folder, OLD)
+    handmade.build(folder, params)
     old = content(folder)
-    write_inputs(folder, NEW)
+    handmade.write_inputs(folder, NEW)
     assert content(folder) == old
     undisturbed = folder.with_name("undisturbed")
     shutil.copytree(folder, undisturbed)
-    build_dataset.run(
-        *paths(undisturbed), undisturbed / "data" / "dataset", undisturbed / "data" / "card", params
-    )
+    handmade.build(undisturbed, params)
     new = content(undisturbed)
     assert new[0] != old[0]
     return folder, old, new
@@ -77,7 +69,7 @@ def test_a_killed_build_leaves_the_old_version_or_the_new_one(root, prepared, tm
             break
         assert not killed(build(root, folder), folder, 0)  # again, to the end
         assert content(folder) == new
-        checked = validate(*paths(folder), folder / "data" / "dataset")
+        checked = validate(*handmade.inputs(folder), folder / "data" / "dataset")
         assert checked.dataset == len(new[1])
     assert at > 8  # it was killed at as many moments and more
     assert seen == {old[0], new[0]}

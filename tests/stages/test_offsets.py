@@ -17,13 +17,13 @@ from mssync.data.clips import Clip
 from mssync.errors import InputError
 from mssync.params import BuildDataset, load
 from mssync.selection.offset import UNKNOWN, find
-from mssync.stages import _offsets, build_dataset
+from mssync.stages import _offsets
 from mssync.stages._training import packs
 from mssync.tracking import NullTracker
 from mssync.trained.networks import load_syncer
 from mssync.training.group import Group
 from mssync.training.syncers import train_guides
-from tests.handmade import write_inputs
+from tests import handmade
 from tests.talkers import talking_clip
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def build(folder, tiny, listed_ms):
             "listed_ms": listed_ms.get(f"p{number:02d}/a", math.nan),
         }
     folder.mkdir(exist_ok=True)
-    write_inputs(folder, clips, pinned={"p12": "val", "p13": "test"})
+    handmade.write_inputs(folder, clips, pinned={"p12": "val", "p13": "test"})
     (folder / "data" / "manifest.parquet").write_bytes((folder / "manifest.parquet").read_bytes())
     rows = "".join(f"{clip},{clip.split('/')[0]}\n" for clip in clips)
     (folder / "data" / "sources.csv").write_text("source,speaker_id\n" + rows)
@@ -120,15 +120,7 @@ def build(folder, tiny, listed_ms):
         "val_ratio": 0,
         "test_ratio": 0,
     }
-    build_dataset.run(
-        folder / "manifest.parquet",
-        folder / "data" / "landmarks",
-        folder / "data" / "audio",
-        folder / "ledger",
-        folder / "data" / "dataset",
-        folder / "data" / "card",
-        BuildDataset(**section),
-    )
+    handmade.build(folder, BuildDataset(**section))
 
 
 def command(folder, *arguments):

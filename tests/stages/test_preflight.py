@@ -8,8 +8,8 @@ import pytest
 
 from mssync.errors import InputError
 from mssync.params import BuildDataset
-from mssync.stages import _preflight, build_dataset
-from tests.handmade import write_inputs
+from mssync.stages import _preflight
+from tests.handmade import build, write_inputs
 from tests.talkers import talkers as make_talkers
 
 SPEAKERS, FRAMES, SPARE = 12, 150, 10
@@ -34,17 +34,8 @@ def look(tmp_path, tiny):
             for clip, (points, log_mel) in clips.items()
         }
         write_inputs(tmp_path, given, pinned=PINNED)
-        build_dataset.run(
-            tmp_path / "manifest.parquet",
-            tmp_path / "data" / "landmarks",
-            tmp_path / "data" / "audio",
-            tmp_path / "ledger",
-            tmp_path / "data" / "dataset",
-            tmp_path / "data" / "card",
-            BuildDataset(
-                **{**tiny.build_dataset.model_dump(), **OPEN, "val_ratio": 0, "test_ratio": 0}
-            ),
-        )
+        section = tiny.build_dataset.model_dump() | OPEN | {"val_ratio": 0, "test_ratio": 0}
+        build(tmp_path, BuildDataset(**section))
         return _preflight.run(tmp_path / "data" / "dataset", most=1000, seed=0)
 
     return run

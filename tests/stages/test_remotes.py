@@ -11,8 +11,8 @@ from mssync.data import dataset
 from mssync.data.validate import validate
 from mssync.errors import ToolError
 from mssync.params import load
-from mssync.stages import _purge, build_dataset
-from tests.handmade import write_inputs
+from mssync.stages import _purge
+from tests.handmade import build, inputs, write_inputs
 
 CLIPS = {f"p{i}/a": {} for i in range(8)}
 OUTS = ("manifest.parquet", "data/landmarks", "data/audio", "data/dataset", "ledger")
@@ -46,20 +46,13 @@ def pushed(remote, tmp_path, root):
     """A workspace whose version is in a remote."""
     folder = tmp_path / "workspace"
     write_inputs(folder, CLIPS)
-    data = folder / "data"
-    params = load(root / "params.test.yaml").build_dataset
-    build_dataset.run(*inputs(folder), data / "dataset", data / "card", params)
+    build(folder, load(root / "params.test.yaml").build_dataset)
     versions.init_workspace(folder, cache=tmp_path / "cache")
     for arguments in remote:
         versions.dvc(folder, "remote", *arguments)
     versions.dvc(folder, "add", *OUTS)
     versions.dvc(folder, "push")
     return folder
-
-
-def inputs(folder):
-    data = folder / "data"
-    return folder / "manifest.parquet", data / "landmarks", data / "audio", folder / "ledger"
 
 
 @pytest.mark.parametrize("remote", ["folder", "s3"], indirect=True)

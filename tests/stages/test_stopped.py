@@ -5,9 +5,8 @@ import shutil
 import pytest
 
 from mssync.params import load
-from mssync.stages import build_dataset
 from mssync.trained import checkpoint
-from tests.handmade import write_inputs
+from tests.handmade import build, write_inputs
 from tests.killing import killed, stopped
 
 TRAIN = """
@@ -35,16 +34,7 @@ def prepared(root, tmp_path_factory):
     """A workspace with a small dataset."""
     folder = tmp_path_factory.mktemp("prepared") / "workspace"
     write_inputs(folder, {f"p{number}/a": {} for number in range(8)})
-    data = folder / "data"
-    build_dataset.run(
-        folder / "manifest.parquet",
-        data / "landmarks",
-        data / "audio",
-        folder / "ledger",
-        data / "dataset",
-        data / "card",
-        load(root / "params.test.yaml").build_dataset,
-    )
+    build(folder, load(root / "params.test.yaml").build_dataset)
     return folder
 
 

@@ -2,7 +2,8 @@
 
 A row holds all of one sample: the coordinates of its landmarks, then its four rows of audio. So a
 window or a sequence is one run of bytes, however many clips there are. Packs are a cache beside
-the dataset, `<dataset>.pack/<revision>/<split>/`: they can be deleted, and are then made again.
+the dataset, `<dataset>.pack/<revision>/<split>/`: they can be deleted, and are then made again. Of
+processes that make one at the same time, all use that of the first.
 
 Axes: S samples of all clips end to end, X = 136 + 4 M numbers of a row, C clips, N runs of rows,
 P = 68 points, D = 2, M mel bands.
@@ -11,7 +12,9 @@ P = 68 points, D = 2, M mel bands.
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -213,14 +216,26 @@ def _make(
             rows_SX[put] = _rows(clip.motion_TPD, clip.audio_AM)
             low_CD[number], high_CD[number] = _extent(clip)
 
-    writing = folder.with_name(f".{folder.name}.{os.getpid()}.writing")
+    writing = _own(folder)
     shutil.rmtree(writing, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        folder.rename(writing)  # what a deletion left that was cut short
+        shutil.rmtree(writing)
     writing.mkdir(parents=True)
     rows_SX = _array(writing / "level0.npy", (int(frames_C.sum()), width), fill)
     known = statistics(rows_SX, frames_C)
     np.savez(writing / _FACTS, low_CD=low_CD, high_CD=high_CD, **asdict(known))
-    shutil.rmtree(folder, ignore_errors=True)
-    writing.rename(folder)
+    try:
+        writing.rename(folder)
+    except OSError:
+        if not (folder / _FACTS).exists():
+            raise
+        shutil.rmtree(writing)  # another process was first, and may be reading its pack
+
+
+def _own(path: Path) -> Path:
+    """A name beside a path for this process alone, among all machines that share the folder."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.writing")
 
 
 def _array(
@@ -232,14 +247,17 @@ def _array(
         fill(rows)
         return rows
     if not path.exists():
-        writing = path.with_name(f".{path.name}.{os.getpid()}.writing")
+        writing = _own(path)
         made = np.lib.format.open_memmap(writing, mode="w+", dtype=np.float32, shape=shape)
         with writing.open("r+b") as file:
             # A full disk is an error here, and would be a fatal signal in mapped memory.
             os.posix_fallocate(file.fileno(), 0, made.offset + made.nbytes)
         fill(made)
         made.flush()
-        writing.rename(path)
+        if path.exists():
+            writing.unlink()  # another process was first, and may be reading its array
+        else:
+            writing.rename(path)
     # `c`: torch warns of arrays that it could not write to
     mapped: NDArray[np.float32] = np.load(path, mmap_mode="c")
     return mapped

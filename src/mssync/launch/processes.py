@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mssync import log
+from mssync.workers import die_with
 
 POLL_S = 0.1
 # torchrun gives its processes 30 s to end.
@@ -19,7 +20,7 @@ GRACE_S = 60.0
 
 
 def run(order_file: Path, *, processes: int, stop: Callable[[], bool]) -> int:
-    """Work on an order in several processes; none of them is left in the end.
+    """Work on an order in several processes; none of them outlives this one.
 
     What they say goes to this process's log. A request to stop is passed on and waited for.
 
@@ -32,7 +33,7 @@ def run(order_file: Path, *, processes: int, stop: Callable[[], bool]) -> int:
         Exit code of `torchrun`.
     """
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *(sys.executable, "-m", __name__, str(os.getpid()), "--standalone"),
         *("--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)),
         *("-m", "mssync.launch.rank", str(order_file)),
     ]
@@ -74,3 +75,20 @@ def _pass_on(said: TextIO) -> None:
     with said:
         for line in said:
             log.pass_on(line.rstrip("\n"))
+
+
+def main(parent: str, *arguments: str) -> None:
+    """Run `torchrun`, as long as the process is there that started it.
+
+    Args:
+        parent: Number of that process.
+        arguments: Of `torchrun`.
+    """
+    from torch.distributed.run import main as torchrun
+
+    die_with(int(parent))
+    torchrun(list(arguments))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -64,7 +64,6 @@ def run(
         TrainingStoppedError: On SIGTERM; what is finished is stored, and a step under way too.
     """
     metadata = dataset.load_metadata(data)
-    packed = packs(data)
     device = prepare(run)
     guides = load_syncers(syncers / "guides", device)
     kernel = load_kernel(syncers / "guides")
@@ -90,6 +89,7 @@ def run(
             dataset_revision=metadata["revision"],
         ) as tracker,
     ):
+        packed = group.after_leader(lambda: packs(data))
         with termination():  # it stops between two steps, or after it is written
             report = generator.fit(
                 packed["train"],

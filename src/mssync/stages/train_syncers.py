@@ -61,7 +61,6 @@ def run(
         TrainingStoppedError: On SIGTERM; what is finished is stored, and a step under way too.
     """
     metadata = dataset.load_metadata(data)
-    packed = packs(data)
     device = prepare(run)
     key = records.digest(
         metadata["revision"],
@@ -82,6 +81,7 @@ def run(
             dataset_revision=metadata["revision"],
         ) as tracker,
     ):
+        packed = group.after_leader(lambda: packs(data))
         report = dict[str, float]()
         for train in (syncers.train_guides, syncers.train_evaluators):
             report |= train(

@@ -5,15 +5,23 @@ twice, and gradients averaged over the processes are those of one process with t
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from mssync.errors import ParamsError, WorkerLostError
+from mssync.workers import die_with
+
+Made = TypeVar("Made")
+
+# For what the first process makes of a whole dataset while the others wait.
+_PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,23 @@ class Group:
             dist.broadcast(given, 0)
         return int(given)
 
+    def after_leader(self, make: Callable[[], Made]) -> Made:
+        """What `make` gives: process 0 calls it first, and the others find what it left on disk.
+
+        Raises:
+            WorkerLostError: If process 0 is gone before.
+        """
+        if self.size == 1:
+            return make()
+        with _met():  # a group of its own: others are not to wait as long
+            patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        if self.leads:
+            made = make()
+        with _met():
+            dist.barrier(patient)
+            dist.destroy_process_group(patient)
+        return made if self.leads else make()
+
     def wait(self) -> None:
         """Until every process has come here."""
         if self.size > 1:
@@ -104,7 +129,7 @@ def _met() -> Iterator[None]:
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """The group that `torchrun` started this process in; alone without it.
+    """The group that `torchrun` started this process in, and with which it ends; alone without it.
 
     Raises:
         WorkerLostError: If the processes do not find each other.
@@ -113,6 +138,7 @@ def joined() -> Iterator[Group]:
     if size == 1:
         yield Group()
         return
+    die_with(os.getppid())
     with _met():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
