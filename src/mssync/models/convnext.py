@@ -6,6 +6,7 @@ and the pointwise layers work in place.
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,11 +45,21 @@ class Block(nn.Module):
 
     def outputs(self, x_NTC: Tensor, which: slice) -> Tensor:
         """Those samples of `forward`: (N, T, inputs) -> (N, as many as are asked for, outputs)."""
-        across_NC1T: Tensor = self.depthwise(x_NTC.transpose(1, 2).unsqueeze(2))
-        mixed_NTC = across_NC1T.squeeze(2).transpose(1, 2)[:, which]
-        plain_NTC = x_NTC[:, :: self.stride][:, which]
+        mixed_NTC = self._across(x_NTC)[:, which]
+        # torch copies a frozen weight for every window of an input that is not contiguous
+        plain_NTC = x_NTC[:, :: self.stride][:, which].contiguous()
         branch_NTC: Tensor = self.reduce(F.gelu(self.expand(self.norm(mixed_NTC))))
         return F.gelu(branch_NTC + self.shortcut(plain_NTC))
+
+    def _across(self, x_NTC: Tensor) -> Tensor:
+        rows_NC1T = x_NTC.transpose(1, 2).unsqueeze(2)
+        if self.stride > 1 and x_NTC.device.type == "cpu":
+            # in bfloat16 its gradient takes a CPU forty times as long
+            with torch.autocast("cpu", enabled=False):
+                across_NC1T: Tensor = self.depthwise(rows_NC1T.to(self.depthwise.weight.dtype))
+        else:
+            across_NC1T = self.depthwise(rows_NC1T)
+        return across_NC1T.squeeze(2).transpose(1, 2)
 
 
 class Tower(nn.Module):

@@ -49,7 +49,10 @@ def last_states(lstm: nn.LSTM, embedded_BTE: Tensor, windows: Sequence[tuple[int
         longest[start] = max(size, longest.get(start, 0))
     starts = sorted(longest, key=lambda start: (-longest[start], start))
     running = [sum(longest[start] > step for start in starts) for step in range(longest[starts[0]])]
-    rows_TBG = F.linear(embedded_BTE.transpose(0, 1), from_input, input_bias + state_bias)
+    # contiguous: torch copies a frozen weight for every frame of what is not
+    rows_TBG = F.linear(
+        embedded_BTE.transpose(0, 1).contiguous(), from_input, input_bias + state_bias
+    )
     frames = [start + step for step, count in enumerate(running) for start in starts[:count]]
     every_RBG = rows_TBG.index_select(0, constant(frames, rows_TBG.device))
     maps = GatheredMaps() if torch.is_grad_enabled() else affine
