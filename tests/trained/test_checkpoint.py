@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -52,6 +54,15 @@ def test_a_save_that_died_between_its_renames_loses_nothing(tmp_path):
     (tmp_path / "model").rename(tmp_path / ".model.previous")
     assert checkpoint.load(tmp_path / "model")[0]["x"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_of_several_that_find_it_so_each_reads_it(tmp_path):
+    with ThreadPoolExecutor(8) as readers:
+        for number in range(40):
+            folder = tmp_path / str(number)
+            checkpoint.save(folder.with_name(f".{number}.previous"), {"x": torch.ones(1)}, {})
+            found = readers.map(checkpoint.load, [folder] * 8)
+            assert [tensors["x"].item() for tensors, _ in found] == [1] * 8
 
 
 def test_removing_takes_what_a_killed_save_left_and_nothing_else(tmp_path):

@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: If the folder holds no whole checkpoint.
     """
-    previous = _previous(folder)
-    if not folder.exists() and previous.exists():  # killed between the two renames of `save`
-        previous.rename(folder)
+    if not folder.exists():
+        with suppress(FileNotFoundError):  # there, if `save` was killed between its two renames
+            _previous(folder).rename(folder)
     try:
         metadata: dict[str, Any] = json.loads((folder / METADATA).read_text())
         return load_file(folder / WEIGHTS), metadata
