@@ -155,7 +155,7 @@ def _in_turn(
     while not found[next(iter(works))] or time.perf_counter() - started < seconds:
         for name, work in works.items():
             if settle:
-                work()
+                _timed(work, device)
             found[name].append(_timed(work, device))
     return found
 

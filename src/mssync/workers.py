@@ -89,6 +89,8 @@ def in_order(
 def die_with(parent: int) -> None:
     """Have this process killed when the one that started it ends, however it does; on Linux only.
 
+    To Linux that is when the thread ends which started it.
+
     Args:
         parent: Number of the process that started it.
     """

@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
@@ -141,7 +142,7 @@ class Overtaken(dataset.Dataset):
 
     def clips(self, *splits, only=None):
         for number, clip in enumerate(super().clips(*splits, only=only)):
-            if number == 1:
+            if number == self.metadata["overtaken_at"]:
                 other = get_context("spawn").Process(target=pack, args=(self.folder,))
                 other.start()
                 other.join()
@@ -152,11 +153,13 @@ class Overtaken(dataset.Dataset):
             yield clip
 
 
-def test_of_two_that_pack_at_once_both_use_what_the_first_one_made(built):
+@pytest.mark.parametrize("number", [0, 1])
+def test_of_two_that_pack_at_once_both_use_what_the_first_one_made(built, number):
     version = dataset.load(built)
     folder = dataset.pack_folder(built, version.revision) / "train"
     shutil.rmtree(folder.parent, ignore_errors=True)
-    overtaken = Overtaken(built, dict(version.metadata), version.rows)
+    facts = version.metadata | {"overtaken_at": number}
+    overtaken = Overtaken(built, facts, version.rows)
     found = open_pack(overtaken, "train").level(2, kernel=7, device=CPU)
     made = overtaken.metadata["left"]
     assert set(made) == {"facts.npz"} | {
@@ -164,6 +167,25 @@ def test_of_two_that_pack_at_once_both_use_what_the_first_one_made(built):
     }
     assert files(folder) == made
     assert torch.equal(found.rows_SX, pack(built).rows_SX)
+    assert {path.name for path in folder.parent.iterdir()} == {"train"}
+
+
+def test_a_level_that_several_make_at_once_is_the_same_file_for_all(tmp_path):
+    memory = pack_clips(CLIPS)
+    rows = memory.level(0, kernel=7, device=CPU).rows_SX.numpy()
+    packs = [
+        Pack(rows, memory.frames_C, memory.low_CD, memory.high_CD, folder=tmp_path)
+        for _ in range(8)
+    ]
+
+    def make(pack, level):
+        return pack.level(level, kernel=7, device=CPU).rows_SX
+
+    with ThreadPoolExecutor(8) as threads:
+        for level in (1, 2, 3):
+            found = threads.map(make, packs, [level] * 8)
+            assert all(torch.equal(rows_SX, make(memory, level)) for rows_SX in found)
+    assert set(files(tmp_path)) == {f"level{level}-kernel7.npy" for level in (1, 2, 3)}
 
 
 def test_what_is_left_of_a_pack_is_made_anew(built):

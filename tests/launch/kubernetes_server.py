@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import yaml
 
 from tests import schemas
@@ -26,6 +27,7 @@ NAMESPACE = "mssync"
 JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 INDEX = "batch.kubernetes.io/job-completion-index"
+NODE = "MSSYNC_TEST_NODE"  # what the processes of a node are known by
 
 
 def now():
@@ -38,7 +40,8 @@ class Node:
     def __init__(self, job, number, port):
         trainer = job["spec"]["trainer"]
         self.name = f"{job['metadata']['name']}-node-0-{number}-x7k2p"
-        self.number, self.lines, self.ending = number, [], None
+        self.number, self.lines = number, []
+        self.ending, self.lock = None, threading.Lock()
         (pod,) = (
             each["template"]["spec"]["template"]["spec"]
             for patch in job["spec"]["runtimePatches"]
@@ -51,6 +54,7 @@ class Node:
             env={
                 **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
                 **{each["name"]: each["value"] for each in trainer["env"]},
+                NODE: self.name,
                 "PET_NNODES": str(trainer["numNodes"]),
                 "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
                 "PET_NODE_RANK": str(number),
@@ -74,14 +78,16 @@ class Node:
 
     def end(self):
         """As a kubelet does: one request, and force after the time of grace."""
-        if self.ending is None and self.process.poll() is None:
-            self.process.terminate()
-            self.ending = threading.Timer(self.grace_s, self.kill)
-            self.ending.start()
+        with self.lock:
+            if self.ending is None and self.process.poll() is None:
+                self.ending = threading.Timer(self.grace_s, self.kill)
+                self.ending.start()
+                self.process.terminate()
 
     def wait(self):
-        """Until it has ended, and nobody writes to its log any more."""
+        """Until it has ended, and everything in it with it, as in a container."""
         self.process.wait()
+        self.kill()
         self.reader.join()
         if self.ending:
             self.ending.cancel()
@@ -89,6 +95,10 @@ class Node:
     def kill(self):
         """As the kernel does with a container that takes too much memory."""
         self.process.kill()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(NODE) == self.name:
+                    process.kill()
 
     def state(self):
         code = self.process.poll()

@@ -111,13 +111,15 @@ def test_no_process_outlives_the_step(order, workspace):
     file = workspace / "order.json"
     order(**ENDLESS).write(file)
     step = subprocess.Popen([sys.executable, "-c", STEP, str(file)])
-    deadline = time.monotonic() + 120
-    while not list(workspace.glob("models/**/*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    left = psutil.Process(step.pid).children(recursive=True)
-    assert {process.environ().get("RANK") for process in left} == {None, "0", "1"}
-    step.kill()
-    step.wait()
+    try:
+        deadline = time.monotonic() + 120
+        while not list(workspace.glob("models/**/*.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        left = psutil.Process(step.pid).children(recursive=True)
+        assert {process.environ().get("RANK") for process in left} == {None, "0", "1"}
+    finally:
+        step.kill()
+        step.wait()
     _, alive = psutil.wait_procs(left, timeout=5)
     assert not alive
 

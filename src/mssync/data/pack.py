@@ -12,12 +12,12 @@ P = 68 points, D = 2, M mel bands.
 import logging
 import os
 import shutil
-import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -216,26 +216,38 @@ def _make(
             rows_SX[put] = _rows(clip.motion_TPD, clip.audio_AM)
             low_CD[number], high_CD[number] = _extent(clip)
 
-    writing = _own(folder)
-    shutil.rmtree(writing, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        folder.rename(writing)  # what a deletion left that was cut short
-        shutil.rmtree(writing)
-    writing.mkdir(parents=True)
-    rows_SX = _array(writing / "level0.npy", (int(frames_C.sum()), width), fill)
-    known = statistics(rows_SX, frames_C)
-    np.savez(writing / _FACTS, low_CD=low_CD, high_CD=high_CD, **asdict(known))
+    with _writing(folder) as writing:
+        writing.mkdir(parents=True)
+        rows_SX = _array(writing / "level0.npy", (int(frames_C.sum()), width), fill)
+        known = statistics(rows_SX, frames_C)
+        del rows_SX  # or NFS keeps the file
+        np.savez(writing / _FACTS, low_CD=low_CD, high_CD=high_CD, **asdict(known))
+        _give_name(writing, folder)
+
+
+def _give_name(made: Path, folder: Path) -> None:
+    """Make a pack the one of its name, unless there is a whole one, which others may be reading."""
+    if not (folder / _FACTS).exists():
+        with _writing(folder) as rest, suppress(FileNotFoundError):
+            folder.rename(rest)  # what a deletion left that was cut short
     try:
-        writing.rename(folder)
+        made.rename(folder)
     except OSError:
         if not (folder / _FACTS).exists():
             raise
-        shutil.rmtree(writing)  # another process was first, and may be reading its pack
 
 
-def _own(path: Path) -> Path:
-    """A name beside a path for this process alone, among all machines that share the folder."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.writing")
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """A name of one's own beside a path; what is left under it in the end is deleted."""
+    writing = path.with_name(f".{path.name}.{uuid4().hex}.writing")
+    try:
+        yield writing
+    finally:
+        if writing.is_dir():
+            shutil.rmtree(writing, ignore_errors=True)
+        else:
+            writing.unlink(missing_ok=True)
 
 
 def _array(
@@ -247,17 +259,20 @@ def _array(
         fill(rows)
         return rows
     if not path.exists():
-        writing = _own(path)
-        made = np.lib.format.open_memmap(writing, mode="w+", dtype=np.float32, shape=shape)
-        with writing.open("r+b") as file:
-            # A full disk is an error here, and would be a fatal signal in mapped memory.
-            os.posix_fallocate(file.fileno(), 0, made.offset + made.nbytes)
-        fill(made)
-        made.flush()
-        if path.exists():
-            writing.unlink()  # another process was first, and may be reading its array
-        else:
-            writing.rename(path)
+        with _writing(path) as writing:
+            made = np.lib.format.open_memmap(writing, mode="w+", dtype=np.float32, shape=shape)
+            with writing.open("r+b") as file:
+                # A full disk is an error here, and would be a fatal signal in mapped memory.
+                os.posix_fallocate(file.fileno(), 0, made.offset + made.nbytes)
+            fill(made)
+            made.flush()
+            del made
+            try:
+                os.link(writing, path)
+            except FileExistsError:
+                pass  # another process was first, and others may be reading its array
+            except OSError:
+                writing.rename(path)  # a file system without hard links
     # `c`: torch warns of arrays that it could not write to
     mapped: NDArray[np.float32] = np.load(path, mmap_mode="c")
     return mapped

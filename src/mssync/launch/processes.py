@@ -20,7 +20,7 @@ GRACE_S = 60.0
 
 
 def run(order_file: Path, *, processes: int, stop: Callable[[], bool]) -> int:
-    """Work on an order in several processes; none of them outlives this one.
+    """Work on an order in several processes; on Linux none of them outlives this one.
 
     What they say goes to this process's log. A request to stop is passed on and waited for.
 

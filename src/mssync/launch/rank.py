@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mssync import log, steps
 from mssync.launch.order import Order, work
+from mssync.workers import die_with
 
 
 def main(order_file: str) -> None:
@@ -17,6 +18,7 @@ def main(order_file: str) -> None:
     Raises:
         SystemExit: If it fails.
     """
+    die_with(os.getppid())  # as early as can be: a group does so, too
     rank = os.environ.get("RANK", "0")
     # what all have to say, the first one says
     log.set_up(None if rank == "0" or "MSSYNC_LOG" in os.environ else "WARNING")

@@ -95,6 +95,7 @@ class SequenceCritic(nn.Module):
         every_BWS = last_states(self.lstm, embedded_BTE, [*windows, (0, context_frames)])
         states_BWS, context_B1S = every_BWS.split([len(windows), 1], dim=1)
         start_W = constant([start for _, first in starts for start in first], embedded_BTE.device)
+        # contiguous: torch copies a frozen weight for every sequence of what is not
         scores_BW = self.head(states_BWS.contiguous(), context_B1S, start_W.float())
         counts = [len(first) for _, first in starts]
         by_size = [of_size_BW.mean(dim=1) for of_size_BW in scores_BW.split(counts, dim=1)]

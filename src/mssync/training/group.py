@@ -129,7 +129,9 @@ def _met() -> Iterator[None]:
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """The group that `torchrun` started this process in, and with which it ends; alone without it.
+    """The group that `torchrun` started this process in; alone without it.
+
+    On Linux the process ends with its `torchrun`, however that ends.
 
     Raises:
         WorkerLostError: If the processes do not find each other.
