@@ -64,9 +64,10 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: If the folder holds no whole checkpoint.
     """
-    if not folder.exists():
-        with suppress(FileNotFoundError):  # there, if `save` was killed between its two renames
-            _previous(folder).rename(folder)
+    previous = _previous(folder)
+    if not folder.exists() and previous.exists():  # killed between the two renames of `save`
+        with suppress(FileNotFoundError):  # another process was as fast
+            previous.rename(folder)
     try:
         metadata: dict[str, Any] = json.loads((folder / METADATA).read_text())
         return load_file(folder / WEIGHTS), metadata
