@@ -91,6 +91,9 @@ class Group:
     def after_leader(self, make: Callable[[], Made]) -> Made:
         """What `make` gives: process 0 calls it first, and the others find what it left on disk.
 
+        Args:
+            make: Leaves on disk what takes long to make, or reads what is there.
+
         Raises:
             WorkerLostError: If process 0 is gone before.
         """
